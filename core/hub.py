@@ -1,0 +1,81 @@
+"""Live hints between processes over Valkey: a woken dispatcher, a subscription that looks again.
+
+A hint may be lost or come twice; whoever gets one reads the truth from PostgreSQL. Announcing never
+raises and never waits long, so that no payment depends on Valkey.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import orjson
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+log = logging.getLogger(__name__)
+ANNOUNCE_TIMEOUT_SECONDS = 0.5
+LISTEN_POLL_SECONDS = 1.0
+RECONNECT_SECONDS = 0.5
+
+WAKE_DISPATCH = "wake:dispatch"
+
+_redis: Redis | None = None
+
+
+def connect(redis_url: str) -> None:
+    """Prepare the client of this process; connections are made when they are needed."""
+    global _redis
+    _redis = Redis.from_url(redis_url, socket_connect_timeout=ANNOUNCE_TIMEOUT_SECONDS)
+
+
+async def close() -> None:
+    """Close the client of this process."""
+    global _redis
+    if _redis is not None:
+        await _redis.aclose()
+        _redis = None
+
+
+async def announce(channel: str, payload: dict[str, Any] | None = None) -> None:
+    """Publish a hint; a hint that cannot be sent is dropped with a line in the log."""
+    if _redis is None:
+        return
+    try:
+        async with asyncio.timeout(ANNOUNCE_TIMEOUT_SECONDS):
+            await _redis.publish(channel, orjson.dumps(payload or {}))
+    except (RedisError, OSError, TimeoutError) as error:
+        log.warning("hint on %s dropped: %s", channel, type(error).__name__)
+
+
+@asynccontextmanager
+async def listen(*channels: str) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
+    """Hints on these channels from now on; after a lost connection an empty hint says: look again."""
+    if _redis is None:
+        raise RuntimeError("this process has not connected to Valkey")
+    pubsub = _redis.pubsub(ignore_subscribe_messages=True)
+    try:
+        with suppress(RedisError, OSError):
+            await pubsub.subscribe(*channels)
+        yield _messages(pubsub, channels)
+    finally:
+        with suppress(RedisError, OSError):
+            await pubsub.aclose()  # type: ignore[no-untyped-call]
+
+
+async def _messages(pubsub: Any, channels: tuple[str, ...]) -> AsyncIterator[dict[str, Any]]:
+    while True:
+        try:
+            if not pubsub.subscribed:
+                await pubsub.subscribe(*channels)
+                yield {}
+            message = await pubsub.get_message(timeout=LISTEN_POLL_SECONDS)
+        except (RedisError, OSError):
+            await asyncio.sleep(RECONNECT_SECONDS)
+            await pubsub.reset()
+            continue
+        if message is not None and message["type"] == "message":
+            yield orjson.loads(message["data"])

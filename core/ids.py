@@ -1,0 +1,49 @@
+"""The one place that reads randomness and makes identifiers.
+
+Ids are UUIDs of version 7, so that rows made together lie together. Ids of rows that follow from
+another row are derived from it, so that a second run writes the same row.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import uuid
+
+from uuid_utils.compat import uuid7
+
+
+def new_id() -> uuid.UUID:
+    """A fresh id, ascending in time."""
+    return uuid7()
+
+
+def derived_id(base: uuid.UUID, name: str) -> uuid.UUID:
+    """The id that `name` has under `base`: the same one each time it is asked for."""
+    return uuid.uuid5(base, name)
+
+
+def hashed_id(*parts: str) -> uuid.UUID:
+    """An id from the first 128 bits of a SHA-256 over the parts; no two lists of parts share one."""
+    joined = "\x00".join(f"{len(part)}:{part}" for part in parts)
+    return uuid.UUID(bytes=hashlib.sha256(joined.encode()).digest()[:16])
+
+
+def random_token(size: int = 32) -> str:
+    """`size` random bytes as URL-safe text; for refresh tokens, keys and nonces."""
+    return secrets.token_urlsafe(size)
+
+
+def random_bytes(size: int) -> bytes:
+    """`size` bytes fit for keys."""
+    return secrets.token_bytes(size)
+
+
+def random_digits(count: int) -> str:
+    """A code of `count` decimal digits, each equally likely."""
+    return f"{secrets.randbelow(10**count):0{count}d}"
+
+
+def random_fraction() -> float:
+    """A number in [0, 1), for jitter."""
+    return secrets.randbelow(1 << 30) / (1 << 30)

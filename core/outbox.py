@@ -1,0 +1,51 @@
+"""The outbox: an event is a row in the commit that causes it; workers deliver it afterwards.
+
+`job` names the arq function that must run because of the event. A row with neither a job nor a
+subscriber stays for replay and costs nothing. What has happened here is never in Valkey alone.
+"""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass, field
+from typing import Any
+
+from core import ids
+from core.phase import statement
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """`resource_version` orders the events of one resource; there is no order across resources."""
+
+    topic: str
+    resource_kind: str
+    resource_id: uuid.UUID
+    resource_version: int = 1
+    merchant_id: uuid.UUID | None = None
+    customer_ids: tuple[uuid.UUID, ...] = ()
+    payload: dict[str, Any] = field(default_factory=dict)
+    job: str | None = None
+    delay_seconds: float = 0.0
+    event_id: uuid.UUID = field(default_factory=ids.new_id)
+
+
+def row_of(event: Event) -> dict[str, Any]:
+    """The event as the SQL function `write_outbox` takes it."""
+    return {
+        "event_id": str(event.event_id),
+        "topic": event.topic,
+        "resource_kind": event.resource_kind,
+        "resource_id": str(event.resource_id),
+        "resource_version": event.resource_version,
+        "merchant_id": str(event.merchant_id) if event.merchant_id else None,
+        "customer_ids": [str(customer_id) for customer_id in event.customer_ids],
+        "payload": event.payload,
+        "job": event.job,
+        "delay_seconds": event.delay_seconds,
+    }
+
+
+async def add(*events: Event) -> None:
+    """Write events in the phase that is open. A second call with the same `event_id` writes nothing."""
+    await statement("SELECT write_outbox($1::jsonb)", [row_of(event) for event in events])
