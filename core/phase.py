@@ -9,6 +9,7 @@ it is cancelled during BEGIN, and takes no principal.
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import json
 import urllib.parse
 from collections.abc import AsyncIterator, Sequence
@@ -71,9 +72,9 @@ def orm_config(database_url: str, pool_size: int, application_name: str) -> dict
         },
         "apps": {
             APP: {
-                "models": list(MODEL_MODULES),
+                "models": _present(MODEL_MODULES),
                 "default_connection": "default",
-                "migrations": "migrations",
+                "migrations": "migrations.versions",
             }
         },
         "use_tz": True,
@@ -241,3 +242,14 @@ def _proves_rollback(error: Exception) -> bool:
     if state == "40003":
         return False
     return state[:2] in PROVEN_ROLLBACK_CLASSES or state in PROVEN_ROLLBACK_STATES
+
+
+def _present(modules):
+    found = []
+    for module in modules:
+        try:
+            if importlib.util.find_spec(module):
+                found.append(module)
+        except ModuleNotFoundError:
+            pass
+    return found

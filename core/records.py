@@ -1,0 +1,65 @@
+"""Frozen dataclasses to and from the JSON documents that the group functions and stored answers use.
+
+A field's type decides how it travels: ids and instants as text, amounts as integers, the rest as it is.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+import uuid
+from collections.abc import Callable, Mapping
+from datetime import date, datetime
+from enum import Enum
+from functools import cache
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+def to_json(value: Any) -> dict[str, Any]:
+    """The dataclass as a JSON object with one member per field."""
+    return {name: _plain(getattr(value, name)) for name, _ in _readers(type(value))}
+
+
+def from_json(cls: type[T], document: Mapping[str, Any]) -> T:
+    """The inverse of `to_json`; members that `cls` does not have are left out."""
+    return cls(**{name: read(document.get(name)) for name, read in _readers(cls)})
+
+
+def from_row(cls: type[T], row: Any) -> T:
+    """The value of a Tortoise row that has an attribute for each field of `cls`."""
+    return cls(**{name: read(getattr(row, name)) for name, read in _readers(cls)})
+
+
+@cache
+def _readers(cls: type[Any]) -> tuple[tuple[str, Callable[[Any], Any]], ...]:
+    hints = typing.get_type_hints(cls)
+    return tuple((item.name, _reader(hints[item.name])) for item in dataclasses.fields(cls))
+
+
+def _reader(hint: Any) -> Callable[[Any], Any]:
+    arguments = typing.get_args(hint)
+    if isinstance(hint, types.UnionType) and type(None) in arguments:
+        inner = _reader(next(member for member in arguments if member is not type(None)))
+        return lambda value: None if value is None else inner(value)
+    if hint is uuid.UUID:
+        return lambda value: value if isinstance(value, uuid.UUID) else uuid.UUID(value)
+    if hint is datetime:
+        return lambda value: value if isinstance(value, datetime) else datetime.fromisoformat(value)
+    if hint is date:
+        return lambda value: value if isinstance(value, date) else date.fromisoformat(value)
+    if isinstance(hint, type) and issubclass(hint, Enum):
+        return hint
+    return lambda value: value
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, uuid.UUID):
+        return str(value)
+    if isinstance(value, date):  # A datetime is one too.
+        return value.isoformat()
+    if isinstance(value, Enum):
+        return value.value
+    return value

@@ -1,0 +1,1 @@
+"""The database's shape: numbered migrations, the guards in SQL, and the functions beside their packages."""
