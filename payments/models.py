@@ -118,7 +118,7 @@ class ChannelEventRow(Model):
     attempt_id = fields.UUIDField(null=True)
     order_id = fields.UUIDField(null=True)
     merchant_id = fields.UUIDField(null=True)
-    raw = fields.BinaryField()
+    raw_body = fields.BinaryField()
     parsed: fields.Field[dict[str, Any]] = fields.JSONField()
     outcome = fields.CharField(max_length=32, null=True)
     received_at = fields.DatetimeField()
