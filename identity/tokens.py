@@ -1,0 +1,295 @@
+"""Access tokens: short-lived ES256 JWTs, and the keys that sign them. The only importer of `jose`.
+
+python-jose trusts more than it should by default, so everything it leaves open is closed here:
+the header is an exact set, the key comes from our own table by `kid`, every claim is required.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import logging
+import uuid
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_der_private_key,
+)
+from jose import jwk, jwt
+from jose.backends.base import Key
+from jose.exceptions import JOSEError
+
+from core import audit, clock, configuration, ids
+from core.errors import Unauthenticated
+from core.phase import phase, statement
+from core.principal import SYSTEM, Principal
+from core.secretbox import open_sealed, seal
+from identity.caller import REPLAY_SCOPE, Caller
+
+log = logging.getLogger(__name__)
+
+ALGORITHM = "ES256"
+TOKEN_TYPE = "at+jwt"
+ACCESS_SECONDS = 600
+LEEWAY_SECONDS = 30
+TOKEN_LENGTH_MAX = 8_192
+RETIRED_KEY_SECONDS = 3_600
+RELOAD_MS = 60_000
+RELOAD_FOR_UNKNOWN_MS = 5_000
+OPTIONS = {f"require_{claim}": True for claim in ("exp", "iat", "aud", "iss", "sub", "jti")} | {
+    "leeway": LEEWAY_SECONDS
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Keys:
+    """The live keys of one database. Each is constructed once: that is the dear part of a signature."""
+
+    database_url: str = field(repr=False)
+    loaded_at_ms: float
+    signing_kid: str
+    signing: Key = field(repr=False)
+    verifying: dict[str, Key] = field(repr=False)
+    public: tuple[dict[str, Any], ...]
+
+
+_keys: _Keys | None = None
+
+
+async def issue_access(
+    principal: Principal,
+    *,
+    login_id: uuid.UUID,
+    scopes: frozenset[str],
+    roles: frozenset[str] = frozenset(),
+) -> tuple[str, datetime]:
+    """A signed token of this login, and when it expires."""
+    keys = await _live_keys()
+    installed = configuration.current()
+    issued_at = clock.now().replace(microsecond=0)
+    expires_at = issued_at + timedelta(seconds=ACCESS_SECONDS)
+    claims = {
+        "iss": installed.token_issuer,
+        "aud": installed.token_audience,
+        "sub": str(principal),
+        "scope": " ".join(sorted(scopes)),
+        "roles": sorted(roles),
+        "sid": str(login_id),
+        "jti": ids.random_token(16),
+        "iat": int(issued_at.timestamp()),
+        "exp": int(expires_at.timestamp()),
+    }
+    headers = {"typ": TOKEN_TYPE, "kid": keys.signing_kid}
+    return jwt.encode(claims, keys.signing, algorithm=ALGORITHM, headers=headers), expires_at
+
+
+async def verify_access(token: str) -> Caller:
+    """Who the token stands for. Raises `Unauthenticated`, always the same, for anything but a live one."""
+    if len(token) > TOKEN_LENGTH_MAX or not _is_canonical(token):
+        raise Unauthenticated()
+    try:
+        key = await _key_named_by(jwt.get_unverified_header(token))
+        claims = jwt.decode(
+            token,
+            key,
+            algorithms=[ALGORITHM],
+            options=OPTIONS,
+            audience=configuration.current().token_audience,
+            issuer=configuration.current().token_issuer,
+        )
+        caller = _caller(claims)
+    except (JOSEError, ValueError, TypeError, KeyError, RecursionError):
+        raise Unauthenticated() from None
+    principal = caller.principal
+    if not await _login_is_live(caller.login_id, principal):
+        raise Unauthenticated()
+    return caller
+
+
+async def jwks() -> dict[str, list[dict[str, Any]]]:
+    """The public keys, for `/.well-known/jwks.json`."""
+    return {"keys": [dict(key) for key in (await _live_keys()).public]}
+
+
+async def ensure_signing_key() -> None:
+    """Make the first key of a new database; later calls change nothing."""
+    await _live_keys()
+
+
+async def rotate_signing_key() -> str:
+    """Sign with a new key from now on. The old ones verify for an hour more, then they are gone.
+
+    Returns the new key's `kid`. Other processes follow within a minute; a token that was signed by the
+    new key is accepted by them at once.
+    """
+    global _keys
+    async with phase(SYSTEM):
+        await statement(
+            """UPDATE signing_key SET retires_at = purser_now() + $1 * interval '1 second'
+            WHERE retires_at IS NULL""",
+            RETIRED_KEY_SECONDS,
+        )
+        kid = await _make_key()
+        await audit.record(SYSTEM, "SIGNING_KEY_ROTATED", f"signing_key:{kid}")
+    _keys = None
+    return kid
+
+
+def _is_canonical(token: str) -> bool:
+    """Three base64url parts without padding or spare bits: no second spelling of a token passes."""
+    parts = token.split(".")
+    if len(parts) != 3 or not token.isascii():
+        return False
+    try:
+        return all(
+            base64.urlsafe_b64encode(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
+            .rstrip(b"=")
+            .decode()
+            == part
+            for part in parts
+        )
+    except (ValueError, binascii.Error):
+        return False
+
+
+async def _key_named_by(header: dict[str, Any]) -> Key:
+    """The key of our own table. `crit`, `jku`, `jwk`, `x5u` and all else that could name one is refused."""
+    if set(header) != {"alg", "typ", "kid"} or not isinstance(header["kid"], str):
+        raise ValueError("the header holds something else than alg, typ and kid")
+    if header["alg"] != ALGORITHM or header["typ"] != TOKEN_TYPE:
+        raise ValueError("another algorithm or another type of token")
+    keys = await _live_keys()
+    if header["kid"] not in keys.verifying and _age_ms(keys) > RELOAD_FOR_UNKNOWN_MS:
+        keys = await _load()
+    return keys.verifying[header["kid"]]
+
+
+def _caller(claims: dict[str, Any]) -> Caller:
+    """The caller that verified claims describe; raises `ValueError` for claims that we never write."""
+    issued, expires = claims["iat"], claims["exp"]
+    now = clock.now().timestamp()
+    if type(issued) is not int or type(expires) is not int or claims["aud"].__class__ is not str:
+        raise ValueError("a claim of another type")
+    if issued > now + LEEWAY_SECONDS or expires - issued > ACCESS_SECONDS:
+        raise ValueError("issued in the future, or too long-lived")
+    principal = Principal.parse(claims["sub"])
+    scopes = frozenset(claims["scope"].split())
+    if principal.id is None:
+        raise ValueError("nobody signs in as the system")
+    if REPLAY_SCOPE in scopes and not configuration.current().replay_allowed:
+        raise ValueError("recorded input is not replayed here")
+    return Caller(
+        principal=principal,
+        scopes=scopes,
+        roles=frozenset(map(str, claims["roles"])),
+        login_id=uuid.UUID(claims["sid"]),
+    )
+
+
+async def _login_is_live(login_id: uuid.UUID | None, principal: Principal) -> bool:
+    """Asked for each token: a logout, a reset or a reuse ends all tokens of a login at once."""
+    rows = await statement(
+        "SELECT login_is_live($1, $2, $3)", login_id, principal.kind, principal.id, writes=False
+    )
+    return bool(rows[0][0])
+
+
+async def _live_keys() -> _Keys:
+    keys = _keys
+    if keys is None or keys.database_url != configuration.current().database_url:
+        return await _load()
+    if _age_ms(keys) > RELOAD_MS:
+        return await _load()
+    return keys
+
+
+def _age_ms(keys: _Keys) -> float:
+    return clock.monotonic_ms() - keys.loaded_at_ms
+
+
+async def _load() -> _Keys:
+    """Read and construct the live keys; the first process of a new database makes one."""
+    global _keys
+    rows = await _read_keys()
+    private = {kid: key for row in rows if (key := _opened(kid := str(row["signing_key_id"]), row))}
+    current = [str(row["signing_key_id"]) for row in rows if row["retires_at"] is None]
+    signing_kid = next((kid for kid in current if kid in private), None)
+    if signing_kid is None:
+        async with phase(SYSTEM):
+            await _make_key()
+        return await _load()
+    verifying = {
+        kid: jwk.construct(_public_jwk(kid, key), ALGORITHM) for kid, key in private.items()
+    }
+    _keys = _Keys(
+        database_url=configuration.current().database_url,
+        loaded_at_ms=clock.monotonic_ms(),
+        signing_kid=signing_kid,
+        signing=jwk.construct(_pem(private[signing_kid]), ALGORITHM),
+        verifying=verifying,
+        public=tuple(_public_jwk(kid, key) for kid, key in private.items()),
+    )
+    return _keys
+
+
+async def _read_keys() -> list[Any]:
+    return await statement(
+        """SELECT signing_key_id, sealed_private_key, retires_at FROM signing_key
+        WHERE retires_at IS NULL OR retires_at > purser_now() ORDER BY created_at DESC""",
+        writes=False,
+    )
+
+
+async def _make_key() -> str:
+    kid = ids.new_id()
+    private = ec.generate_private_key(ec.SECP256R1())
+    sealed = seal(
+        private.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()),
+        f"signing-key:{kid}",
+    )
+    await statement(
+        "INSERT INTO signing_key (signing_key_id, sealed_private_key) VALUES ($1, $2)", kid, sealed
+    )
+    return str(kid)
+
+
+def _opened(kid: str, row: Any) -> ec.EllipticCurvePrivateKey | None:
+    """The key, or None for a row written without our master key: it neither signs nor verifies."""
+    try:
+        unsealed = open_sealed(bytes(row["sealed_private_key"]), f"signing-key:{kid}")
+    except InvalidTag:
+        log.error("signing key %s was not sealed with this master key", kid)
+        return None
+    key = load_der_private_key(unsealed, password=None)
+    # The library would sign and verify ES256 with any curve.
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or key.curve.name != "secp256r1":
+        raise ValueError("a signing key of another kind or curve")
+    return key
+
+
+def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+def _public_jwk(kid: str, key: ec.EllipticCurvePrivateKey) -> dict[str, Any]:
+    numbers = key.public_key().public_numbers()
+    return {
+        "kty": "EC",
+        "crv": "P-256",
+        "x": _base64url(numbers.x),
+        "y": _base64url(numbers.y),
+        "use": "sig",
+        "alg": ALGORITHM,
+        "kid": kid,
+    }
+
+
+def _base64url(coordinate: int) -> str:
+    return base64.urlsafe_b64encode(coordinate.to_bytes(32, "big")).rstrip(b"=").decode()
