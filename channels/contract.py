@@ -25,8 +25,9 @@ class InstructionKind(StrEnum):
 class ResultKind(StrEnum):
     """What one call, one query or one callback told. Only the first three are the channel's verdict.
 
-    `NOT_SENT`: the channel certainly did not act. `NOT_FOUND`: it knows no such number (queries and
-    closes only). `CLOSED`: the number is unpaid and can no longer be paid.
+    `NOT_SENT`: the channel certainly did not act on this instruction; a query or a close that never left
+    proves nothing about the instruction, so it is `UNKNOWN`. `NOT_FOUND`: it knows no such number
+    (queries and closes only). `CLOSED`: the number is unpaid and can no longer be paid.
     """
 
     SUCCESS = "SUCCESS"
