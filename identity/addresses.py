@@ -1,4 +1,6 @@
-"""Where a customer can be reached: a phone in E.164 or an e-mail address, in one canonical form each."""
+"""Where a customer can be reached: a phone in E.164 or an e-mail address, in one canonical form
+each.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ class Address:
 
 
 def parse_address(unchecked_phone: str | None, unchecked_email: str | None) -> Address:
-    """The one address that was given; raises `InvalidArgument` for none, both or a malformed one."""
+    """The one address that was given; raises `InvalidArgument` for none, both or a malformed
+    one.
+    """
     if (unchecked_phone is None) == (unchecked_email is None):
         raise InvalidArgument("Give either a phone number or an e-mail address.")
     if unchecked_phone is not None:

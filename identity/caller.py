@@ -15,7 +15,9 @@ REPLAY_SCOPE = "replay"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """A verified principal. `login_id` comes from a token, `key_id` from a signature, which sets `signed`."""
+    """A verified principal. `login_id` comes from a token, `key_id` from a signature, which sets
+    `signed`.
+    """
 
     principal: Principal
     scopes: frozenset[str] = frozenset()

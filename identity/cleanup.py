@@ -1,4 +1,6 @@
-"""What nobody can use any more is deleted: nonces, counters, codes, tokens, registrations never confirmed."""
+"""What nobody can use any more is deleted: nonces, counters, codes, tokens, registrations never
+confirmed.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ EXPIRED = (
 
 
 async def forget_expired(limit: int = 1_000) -> int:
-    """Delete up to `limit` rows of each kind; how many went. For the sweeper, every minute or so."""
+    """Delete up to `limit` rows of each kind; how many went. For the sweeper, every minute or
+    so.
+    """
     deleted = 0
     for sql in EXPIRED:
         async with phase(SYSTEM):

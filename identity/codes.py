@@ -1,7 +1,7 @@
 """One-time codes. The API only asks for one; the digits are made by the worker that sends them.
 
-So no row, job or log ever holds a code in clear: here stands a keyed digest. A code is bound to what
-it confirms, is good for one use, few tries and five minutes, and a new one replaces the old.
+So no row, job or log ever holds a code in clear: here stands a keyed digest. A code is bound to
+what it confirms, is good for one use, few tries and five minutes, and a new one replaces the old.
 """
 
 from __future__ import annotations
@@ -64,7 +64,9 @@ class IssuedCode:
 
 
 def binding_of(*parts: object) -> str:
-    """SHA-256 of what a code confirms (order, amount, currency, payee): any change makes another one."""
+    """SHA-256 of what a code confirms (order, amount, currency, payee): any change makes another
+    one.
+    """
     joined = "\x00".join(f"{len(text)}:{text}" for text in map(str, parts))
     return hashlib.sha256(joined.encode()).hexdigest()
 
@@ -112,8 +114,8 @@ async def add_request(
 ) -> CodeRequest:
     """The same in the customer's phase that is open, to an address that is given.
 
-    With `addressed=False` everything looks alike but no code is ever made: the answer to a stranger who
-    asks about an address that nobody has.
+    With `addressed=False` everything looks alike but no code is ever made: the answer to a stranger
+    who asks about an address that nobody has.
     """
     # The permit of the address is a row lock until the commit: requests for one address queue here.
     await take_permit(TO_ONE_ADDRESS, destination.value)
@@ -130,7 +132,8 @@ async def add_request(
     await statement(
         """INSERT INTO one_time_code (code_id, customer_id, purpose, resource_id, binding,
             destination_kind, destination, state, tries_count, tries_max, issues_count, expires_at)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 0, $9, 0, purser_now() + $10 * interval '1 second')""",
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 0, $9, 0,
+            purser_now() + $10 * interval '1 second')""",
         code_id,
         customer_id,
         purpose,
@@ -157,7 +160,8 @@ async def add_request(
 async def issue(code_id: uuid.UUID) -> IssuedCode | None:
     """Make the digits for a requested code, keep their digest and return them for the SMS port.
 
-    A second call makes other digits, which replace the first. None: there is nothing to send any more.
+    A second call makes other digits, which replace the first. None: there is nothing to send any
+    more.
     """
     code = ids.random_digits(CODE_DIGITS)
     async with phase(SYSTEM):
@@ -187,7 +191,8 @@ async def check_code(
     resource_id: uuid.UUID | None = None,
     binding: str = "",
 ) -> None:
-    """Use up the code, or raise `CredentialsInvalid` (with `remaining_attempts`) or `CredentialsLocked`.
+    """Use up the code, or raise `CredentialsInvalid` (with `remaining_attempts`) or
+    `CredentialsLocked`.
 
     The try is committed before the digits are compared, and only one caller can use a code. A code
     that was made for another binding is void from then on.

@@ -1,7 +1,9 @@
-"""Customers: registration by a proved address, login, and the way back in after a forgotten password.
+"""Customers: registration by a proved address, login, and the way back in after a forgotten
+password.
 
-Who asks about an address learns nothing: a known and an unknown one get the same answer after the same
-work. A customer's rows are touched in a phase of that customer, which is why an id comes first.
+Who asks about an address learns nothing: a known and an unknown one get the same answer after the
+same work. A customer's rows are touched in a phase of that customer, which is why an id comes
+first.
 """
 
 from __future__ import annotations
@@ -63,7 +65,8 @@ class Payee:
 async def register(
     address: Address, unchecked_password: str, display_name: str = ""
 ) -> Registration:
-    """Start a registration; a code goes to the address. Nothing tells whether it has a login already.
+    """Start a registration; a code goes to the address. Nothing tells whether it has a login
+    already.
 
     Raises `InvalidArgument` for a weak password, `Throttled` when the address gets too many codes.
     """
@@ -214,7 +217,9 @@ async def read_customer(customer_id: uuid.UUID, *, by: Principal | None = None) 
 
 
 async def find_payee(customer_id: uuid.UUID, address: Address) -> Payee | None:
-    """Who would be paid at this address; a customer may ask 30 times an hour, then it is `Throttled`."""
+    """Who would be paid at this address; a customer may ask 30 times an hour, then it is
+    `Throttled`.
+    """
     await take_permit(PAYEE_LOOKUPS, str(customer_id))
     rows = await statement("SELECT * FROM find_payee($1)", address.value, writes=False)
     return Payee(rows[0]["customer_id"], rows[0]["display_name_masked"]) if rows else None
@@ -235,7 +240,8 @@ async def resume(customer_id: uuid.UUID, *, by: Caller) -> None:
 
 async def _set_status(customer_id: uuid.UUID, before: str, after: str, by: Caller) -> None:
     changed = await statement(
-        "UPDATE customer SET status = $3 WHERE customer_id = $1 AND status = $2 RETURNING customer_id",
+        """UPDATE customer SET status = $3 WHERE customer_id = $1 AND status = $2
+        RETURNING customer_id""",
         customer_id,
         before,
         after,

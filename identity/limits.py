@@ -51,7 +51,9 @@ async def clear_guesses(guesses: Guesses, subject: str) -> None:
 
 
 async def take_permit(permits: Permits, subject: str) -> None:
-    """Use one permit, or raise `Throttled`. Inside a phase it also queues callers with one subject."""
+    """Use one permit, or raise `Throttled`. Inside a phase it also queues callers with one
+    subject.
+    """
     counter = _counter_id(permits.name, subject)
     rows = await statement(
         "SELECT take_permit($1, $2, $3)", counter, permits.permits_max, permits.window_seconds

@@ -1,7 +1,9 @@
-"""Logins and their refresh tokens: rotated on each use, and ended as a family when one is used twice.
+"""Logins and their refresh tokens: rotated on each use, and ended as a family when one is used
+twice.
 
-A refresh token is random and stored as its SHA-256. Whoever uses a rotated one holds a stolen copy, or
-was robbed of theirs: nobody can tell which, so the whole login ends and its owner signs in again.
+A refresh token is random and stored as its SHA-256. Whoever uses a rotated one holds a stolen copy,
+or was robbed of theirs: nobody can tell which, so the whole login ends and its owner signs in
+again.
 """
 
 from __future__ import annotations
@@ -63,8 +65,8 @@ async def open_login(
 async def refresh(unchecked_refresh_token: str) -> Tokens:
     """New tokens for a refresh token, which is used up by this.
 
-    Raises `CredentialsInvalid`. One that was used before ends its login: of two parallel calls with the
-    same token one gets tokens, and these are dead when the other is through.
+    Raises `CredentialsInvalid`. One that was used before ends its login: of two parallel calls with
+    the same token one gets tokens, and these are dead when the other is through.
     """
     if len(unchecked_refresh_token) > TOKEN_LENGTH_MAX:
         raise CredentialsInvalid()
@@ -103,13 +105,17 @@ async def logout(caller: Caller) -> None:
 
 
 async def revoke_all(principal: Principal, *, reason: str, by: Principal) -> int:
-    """End all logins of `principal`, in a phase of `by` (the same one, or an operator). How many ended."""
+    """End all logins of `principal`, in a phase of `by` (the same one, or an operator). How many
+    ended.
+    """
     async with phase(by):
         return await end_all(principal, reason=reason, by=by)
 
 
 async def end_all(principal: Principal, *, reason: str, by: Principal) -> int:
-    """The same in the phase that is open, so that a changed password and the end of logins are one."""
+    """The same in the phase that is open, so that a changed password and the end of logins are
+    one.
+    """
     ended = await _end("principal_id = $1", principal.id, reason)
     await audit.record(by, "LOGINS_REVOKED", str(principal), reason=reason, count=ended)
     return ended

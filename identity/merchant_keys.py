@@ -67,7 +67,9 @@ async def make_secret(merchant_id: uuid.UUID, *, by: Caller) -> tuple[KeyView, s
 async def expire_key(
     merchant_id: uuid.UUID, key_id: uuid.UUID, *, after_seconds: int = OVERLAP_SECONDS, by: Caller
 ) -> KeyView:
-    """Let a key end after an overlap in which its successor is already good. It never ends later."""
+    """Let a key end after an overlap in which its successor is already good. It never ends
+    later.
+    """
     async with phase(by.principal):
         rows = await statement(
             """UPDATE merchant_key

@@ -40,7 +40,9 @@ async def register_merchant(
     payment_limit_minor: int,
     by: Caller,
 ) -> MerchantView:
-    """Register a merchant; an operator's act. Raises `InvalidArgument` for values that cannot be."""
+    """Register a merchant; an operator's act. Raises `InvalidArgument` for values that cannot
+    be.
+    """
     if not 0 < len(name.strip()) <= NAME_LENGTH_MAX or not name.isprintable():
         raise InvalidArgument("A merchant needs a name that can be shown.", field=("name",))
     if not 0 <= fee_rate_millionths <= MILLIONTHS:
@@ -74,7 +76,9 @@ async def register_merchant(
 
 
 async def read_merchant(caller: Caller, merchant_id: uuid.UUID) -> MerchantView:
-    """One merchant, if the caller may see it; raises `NotFound` alike for a foreign and an unknown id."""
+    """One merchant, if the caller may see it; raises `NotFound` alike for a foreign and an unknown
+    id.
+    """
     async with phase(caller.principal):
         rows = await statement("SELECT * FROM merchant WHERE merchant_id = $1", merchant_id)
     if not rows:

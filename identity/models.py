@@ -42,7 +42,8 @@ class Merchant(Model):
 class MerchantKey(Model):
     """What verifies a merchant's signatures: a public key or a shared secret, sealed in both cases.
 
-    The seal binds the key to its id and merchant: a row written without the master key verifies nothing.
+    The seal binds the key to its id and merchant: a row written without the master key verifies
+    nothing.
     """
 
     key_id = fields.UUIDField(primary_key=True)
@@ -114,7 +115,9 @@ class RefreshToken(Model):
 
 
 class OneTimeCode(Model):
-    """A code that was asked for. The digits exist only in the SMS; here stands their keyed digest."""
+    """A code that was asked for. The digits exist only in the SMS; here stands their keyed
+    digest.
+    """
 
     code_id = fields.UUIDField(primary_key=True)
     customer_id = fields.UUIDField()
@@ -158,7 +161,9 @@ class RequestNonce(Model):
 
 
 class LimitCounter(Model):
-    """Guesses or permits taken within a window. Its id is a hash of what is counted and for whom."""
+    """Guesses or permits taken within a window. Its id is a hash of what is counted and for
+    whom.
+    """
 
     counter_id = fields.UUIDField(primary_key=True)
     taken_count = fields.IntField()

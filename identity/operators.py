@@ -1,4 +1,6 @@
-"""Operators: those who run the platform. What each may do follows from roles, what each did from the audit log."""
+"""Operators: those who run the platform. What each may do follows from roles, what each did from
+the audit log.
+"""
 
 from __future__ import annotations
 
@@ -41,6 +43,9 @@ async def create_operator(
     password_hash = await hashed(password, "LOGIN")
     operator_id = ids.new_id()
     actor = by.principal if by is not None else SYSTEM
+    # The password comes first: a crash in between leaves a hash without an owner, not the reverse.
+    async with phase(operator(operator_id)):
+        await store_hash(operator(operator_id), "LOGIN", password_hash)
     try:
         async with phase(actor):
             await statement(
@@ -53,8 +58,6 @@ async def create_operator(
             await audit.record(
                 actor, "OPERATOR_CREATED", f"operator:{operator_id}", roles=checked_roles
             )
-        async with phase(operator(operator_id)):
-            await store_hash(operator(operator_id), "LOGIN", password_hash)
     except asyncpg.UniqueViolationError:
         raise InvalidArgument("There is an operator with this address.", field=("email",)) from None
     return operator_id
@@ -84,7 +87,9 @@ async def login(unchecked_email: str, unchecked_password: str) -> Tokens:
 
 
 async def set_roles(operator_id: uuid.UUID, roles: Collection[str], *, by: Caller) -> None:
-    """Give another operator other roles; their logins end, so that no token carries the old ones."""
+    """Give another operator other roles; their logins end, so that no token carries the old
+    ones.
+    """
     checked_roles = _checked_roles(roles)
     await _change(operator_id, "roles = $2::jsonb", checked_roles, "OPERATOR_ROLES_SET", by)
 

@@ -62,7 +62,9 @@ async def hashed(password: str, kind: CredentialKind) -> str:
 
 
 async def matches(password_hash: str | None, unchecked_password: str, kind: CredentialKind) -> bool:
-    """Whether the password fits. With no hash the same work is done for nothing, and the answer is no."""
+    """Whether the password fits. With no hash the same work is done for nothing, and the answer is
+    no.
+    """
     peppered = _peppered(unchecked_password[: PASSWORD_LENGTH_MAX + 1], kind)
     known = password_hash is not None
     to_check = password_hash if password_hash is not None else _nobodys_hash()

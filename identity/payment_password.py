@@ -1,12 +1,14 @@
-"""The six-digit payment password: the proof that the one who pays holds more than an unlocked phone.
+"""The six-digit payment password: the proof that the one who pays holds more than an unlocked
+phone.
 
-There are only a million of them, so what protects it is the counter: each guess is counted before it
-is checked, over all orders and devices, and the fifth wrong one locks for half an hour.
+There are only a million of them, so what protects it is the counter: each guess is counted before
+it is checked, over all orders and devices, and the fifth wrong one locks for half an hour.
 """
 
 from __future__ import annotations
 
 import uuid
+from itertools import pairwise
 
 from core import audit
 from core.errors import CredentialsInvalid, CredentialsLocked, InvalidArgument
@@ -105,8 +107,6 @@ def _checked(unchecked_payment_password: str) -> str:
 
 def _is_weak(digits: str) -> bool:
     """One digit six times, a run up or down, a part that repeats, or one of those tried first."""
-    steps = {
-        (int(after) - int(before)) % 10 for before, after in zip(digits, digits[1:], strict=False)
-    }
+    steps = {(int(after) - int(before)) % 10 for before, after in pairwise(digits)}
     repeats = digits[:2] * 3 == digits or digits[:3] * 2 == digits
     return steps <= {0} or steps == {1} or steps == {9} or repeats or digits in TRIED_FIRST

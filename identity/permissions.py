@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Literal
 
 from core.errors import Forbidden, SignatureInvalid, Unauthenticated
 from identity.caller import (
@@ -68,44 +69,43 @@ class Permission(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grant:
-    """Who has a permission: customers, merchants (by token or only signed), operators with a role."""
+    """Who has a permission. A merchant's `TOKEN` reads, and a signed call does what a token does.
+
+    `scope` is what a customer's token must carry; operators need one of `roles`.
+    """
 
     customer: bool = False
-    merchant_token: bool = False
-    merchant_signed: bool = False
+    merchant: Literal["TOKEN", "SIGNED", "NEVER"] = "NEVER"
     roles: frozenset[Role] = frozenset()
     scope: str = CUSTOMER_SCOPE
-    """The scope that a customer's token must carry."""
 
 
 EVERY_ROLE = frozenset(Role)
 BOOKKEEPERS = frozenset({Role.SETTLEMENT, Role.AUDITOR})
 ADMINISTRATORS = frozenset({Role.ADMINISTRATOR})
 
-_READ_BY_MERCHANT = {"merchant_token": True, "merchant_signed": True}
-
 GRANTS: dict[Permission, Grant] = {
-    Permission.PROFILE_READ: Grant(customer=True, **_READ_BY_MERCHANT, roles=EVERY_ROLE),
+    Permission.PROFILE_READ: Grant(customer=True, merchant="TOKEN", roles=EVERY_ROLE),
     Permission.PROFILE_WRITE: Grant(customer=True),
-    Permission.ORDER_READ: Grant(customer=True, **_READ_BY_MERCHANT, roles=EVERY_ROLE),
+    Permission.ORDER_READ: Grant(customer=True, merchant="TOKEN", roles=EVERY_ROLE),
     Permission.WALLET_READ: Grant(customer=True),
-    Permission.STATEMENT_READ: Grant(customer=True, **_READ_BY_MERCHANT, roles=BOOKKEEPERS),
-    Permission.MERCHANT_READ: Grant(**_READ_BY_MERCHANT, roles=EVERY_ROLE),
-    Permission.MERCHANT_BALANCE_READ: Grant(**_READ_BY_MERCHANT, roles=BOOKKEEPERS),
+    Permission.STATEMENT_READ: Grant(customer=True, merchant="TOKEN", roles=BOOKKEEPERS),
+    Permission.MERCHANT_READ: Grant(merchant="TOKEN", roles=EVERY_ROLE),
+    Permission.MERCHANT_BALANCE_READ: Grant(merchant="TOKEN", roles=BOOKKEEPERS),
     Permission.PAY: Grant(customer=True),
     Permission.TOP_UP: Grant(customer=True),
     Permission.TRANSFER: Grant(customer=True),
     Permission.CHALLENGE_ANSWER: Grant(customer=True),
     Permission.EFFECTIVE_AT_SET: Grant(customer=True, scope=REPLAY_SCOPE),
-    Permission.REFUND: Grant(merchant_signed=True),
-    Permission.PAYOUT: Grant(merchant_signed=True),
-    Permission.ORDER_CLOSE: Grant(customer=True, merchant_signed=True),
-    Permission.MERCHANT_KEY_READ: Grant(**_READ_BY_MERCHANT, roles=ADMINISTRATORS),
-    Permission.MERCHANT_KEY_MANAGE: Grant(merchant_signed=True, roles=ADMINISTRATORS),
-    Permission.MERCHANT_TOKEN_ISSUE: Grant(merchant_signed=True, roles=ADMINISTRATORS),
-    Permission.WEBHOOK_READ: Grant(**_READ_BY_MERCHANT, roles=frozenset({Role.SUPPORT})),
-    Permission.WEBHOOK_MANAGE: Grant(merchant_signed=True),
-    Permission.WEBHOOK_REPLAY: Grant(merchant_signed=True, roles=frozenset({Role.SUPPORT})),
+    Permission.REFUND: Grant(merchant="SIGNED"),
+    Permission.PAYOUT: Grant(merchant="SIGNED"),
+    Permission.ORDER_CLOSE: Grant(customer=True, merchant="SIGNED"),
+    Permission.MERCHANT_KEY_READ: Grant(merchant="TOKEN", roles=ADMINISTRATORS),
+    Permission.MERCHANT_KEY_MANAGE: Grant(merchant="SIGNED", roles=ADMINISTRATORS),
+    Permission.MERCHANT_TOKEN_ISSUE: Grant(merchant="SIGNED", roles=ADMINISTRATORS),
+    Permission.WEBHOOK_READ: Grant(merchant="TOKEN", roles=frozenset({Role.SUPPORT})),
+    Permission.WEBHOOK_MANAGE: Grant(merchant="SIGNED"),
+    Permission.WEBHOOK_REPLAY: Grant(merchant="SIGNED", roles=frozenset({Role.SUPPORT})),
     Permission.MERCHANT_REGISTER: Grant(roles=ADMINISTRATORS),
     Permission.MERCHANT_SUSPEND: Grant(roles=frozenset({Role.ADMINISTRATOR, Role.RISK_ANALYST})),
     Permission.OPERATOR_MANAGE: Grant(roles=ADMINISTRATORS),
@@ -123,21 +123,23 @@ GRANTS: dict[Permission, Grant] = {
 def require(caller: Caller | None, permission: Permission) -> Caller:
     """The caller, who may do this.
 
-    Raises `Unauthenticated` where nobody signed in, `SignatureInvalid` where a merchant used a token
-    for what must be signed, and `Forbidden` for all else.
+    Raises `Unauthenticated` where nobody signed in, `SignatureInvalid` where a merchant used a
+    token for what must be signed, and `Forbidden` for all else.
     """
     if caller is None:
         raise Unauthenticated()
     if allows(caller, permission):
         return caller
     grant = GRANTS.get(permission, Grant())
-    if caller.principal.kind == "merchant" and grant.merchant_signed and not caller.signed:
+    if caller.principal.kind == "merchant" and grant.merchant == "SIGNED":
         raise SignatureInvalid("This call must be signed; a token alone cannot make it.")
     raise Forbidden()
 
 
 def allows(caller: Caller | None, permission: Permission) -> bool:
-    """Whether the table grants `permission` to this caller; a permission without a row is nobody's."""
+    """Whether the table grants `permission` to this caller; a permission without a row is
+    nobody's.
+    """
     grant = GRANTS.get(permission)
     if caller is None or grant is None:
         return False
@@ -146,8 +148,8 @@ def allows(caller: Caller | None, permission: Permission) -> bool:
             return grant.customer and {CUSTOMER_SCOPE, grant.scope} <= caller.scopes
         case "merchant":
             if caller.signed:
-                return grant.merchant_signed
-            return grant.merchant_token and MERCHANT_READ_SCOPE in caller.scopes
+                return grant.merchant != "NEVER"
+            return grant.merchant == "TOKEN" and MERCHANT_READ_SCOPE in caller.scopes
         case "operator":
             return OPERATOR_SCOPE in caller.scopes and not caller.roles.isdisjoint(grant.roles)
         case _:

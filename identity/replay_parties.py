@@ -40,7 +40,8 @@ async def make_parties(
         await statement(
             """INSERT INTO merchant (merchant_id, name, status, fee_rate_millionths, currencies,
                 payment_limit_minor)
-            SELECT unnest($1::uuid[]), unnest($2::text[]), 'ACTIVE', $3, jsonb_build_array($4::text), $5
+            SELECT unnest($1::uuid[]), unnest($2::text[]), 'ACTIVE', $3,
+                   jsonb_build_array($4::text), $5
             ON CONFLICT (merchant_id) DO NOTHING""",
             list(merchant_names),
             list(merchant_names.values()),

@@ -1,8 +1,8 @@
 """Signed calls of merchants: HTTP Message Signatures (RFC 9421) with Content-Digest (RFC 9530).
 
-One profile: four components and six parameters, all required; the algorithm is the key's own, a nonce
-is good once, and the target is our public URL, whatever the Host header says. All failures look alike
-from outside; each is a row of the audit log that says which check it was.
+One profile: four components and six parameters, all required; the algorithm is the key's own, a
+nonce is good once, and the target is our public URL, whatever the Host header says. All failures
+look alike from outside; each is a row of the audit log that says which check it was.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import http_sf
 from cryptography.exceptions import InvalidTag
@@ -71,15 +71,17 @@ class _Verifier(HTTPMessageVerifier):
 
 
 def is_signed(headers: Mapping[str, str]) -> bool:
-    """Whether a request claims to be signed. It is then judged as such, whatever token it carries."""
+    """Whether a request claims to be signed. It is then judged as such, whatever token it
+    carries.
+    """
     return "signature" in headers or "signature-input" in headers
 
 
 async def verify_request(method: str, path: str, headers: Mapping[str, str], body: bytes) -> Caller:
     """The merchant whose key made the signature.
 
-    `path` is the raw path with its query as it was sent, `headers` any mapping with lower-case names
-    (Starlette's will do), `body` the raw bytes. Raises `SignatureInvalid`, always the same.
+    `path` is the raw path with its query as it was sent, `headers` any mapping with lower-case
+    names (Starlette's will do), `body` the raw bytes. Raises `SignatureInvalid`, always the same.
     """
     claimed_key = ""
     try:
@@ -116,9 +118,7 @@ def _claimed_parameters(signature_input: str) -> dict[str, Any]:
     if not 0 < len(signature_input) <= HEADER_LENGTH_MAX:
         raise _Untrusted("no signature input, or a huge one")
     try:
-        members: dict[str, Any] = http_sf.parse(
-            signature_input.encode("ascii"), tltype="dictionary"
-        )
+        members = _parsed(signature_input)
     except (ValueError, TypeError, RecursionError):
         raise _Untrusted("malformed signature input") from None
     ours = [parameters for _, parameters in members.values() if parameters.get("tag") == TAG]
@@ -144,14 +144,18 @@ async def _key_named(claimed_key: str) -> tuple[uuid.UUID, uuid.UUID, str, Any]:
 def _check_digest(result: VerifyResult) -> None:
     """The library compared every digest with the body; ours must be one of them."""
     covered = result.covered_components.get('"content-digest"')
-    if covered is not None and "sha-256" not in http_sf.parse(
-        covered.encode(), tltype="dictionary"
-    ):
+    if covered is not None and "sha-256" not in _parsed(covered):
         raise _Untrusted("no sha-256 digest")
 
 
+def _parsed(value: str) -> dict[str, Any]:
+    return cast(dict[str, Any], http_sf.parse(value.encode("ascii"), tltype="dictionary"))
+
+
 def _check_freshness(parameters: Mapping[str, int | str]) -> str:
-    """The nonce of a signature that is neither from the future nor over; times are whole seconds."""
+    """The nonce of a signature that is neither from the future nor over; times are whole
+    seconds.
+    """
     created, expires, nonce = parameters["created"], parameters["expires"], parameters["nonce"]
     if type(created) is not int or type(expires) is not int or type(nonce) is not str:
         raise _Untrusted("a parameter of another type")
@@ -168,7 +172,9 @@ def _check_freshness(parameters: Mapping[str, int | str]) -> str:
 
 
 async def _use_nonce(key_id: uuid.UUID, nonce: str) -> None:
-    """Only a genuine signature comes this far, so that a stranger cannot use up a merchant's nonces."""
+    """Only a genuine signature comes this far, so that a stranger cannot use up a merchant's
+    nonces.
+    """
     fresh = await statement(
         """INSERT INTO request_nonce (nonce_id, expires_at)
         VALUES ($1, purser_now() + $2 * interval '1 second')

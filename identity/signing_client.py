@@ -38,8 +38,8 @@ def sign_request(
 ) -> dict[str, str]:
     """The headers to send with the request: those given, the digest and the signature.
 
-    `url` is the public URL of the API; `key` a private key, or the bytes of a shared secret. `created`
-    and `nonce` are now and random unless a test gives others.
+    `url` is the public URL of the API; `key` a private key, or the bytes of a shared secret.
+    `created` and `nonce` are now and random unless a test gives others.
     """
     signed = {"content-type": "application/json"}
     signed |= {name.lower(): value for name, value in (headers or {}).items()}

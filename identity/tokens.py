@@ -50,7 +50,9 @@ OPTIONS = {f"require_{claim}": True for claim in ("exp", "iat", "aud", "iss", "s
 
 @dataclass(frozen=True, slots=True)
 class _Keys:
-    """The live keys of one database. Each is constructed once: that is the dear part of a signature."""
+    """The live keys of one database. Each is constructed once: that is the dear part of a
+    signature.
+    """
 
     database_url: str = field(repr=False)
     loaded_at_ms: float
@@ -91,7 +93,9 @@ async def issue_access(
 
 
 async def verify_access(token: str) -> Caller:
-    """Who the token stands for. Raises `Unauthenticated`, always the same, for anything but a live one."""
+    """Who the token stands for. Raises `Unauthenticated`, always the same, for anything but a live
+    one.
+    """
     if len(token) > TOKEN_LENGTH_MAX or not _is_canonical(token):
         raise Unauthenticated()
     try:
@@ -126,8 +130,8 @@ async def ensure_signing_key() -> None:
 async def rotate_signing_key() -> str:
     """Sign with a new key from now on. The old ones verify for an hour more, then they are gone.
 
-    Returns the new key's `kid`. Other processes follow within a minute; a token that was signed by the
-    new key is accepted by them at once.
+    Returns the new key's `kid`. Other processes follow within a minute; a token that was signed by
+    the new key is accepted by them at once.
     """
     global _keys
     async with phase(SYSTEM):
@@ -160,7 +164,9 @@ def _is_canonical(token: str) -> bool:
 
 
 async def _key_named_by(header: dict[str, Any]) -> Key:
-    """The key of our own table. `crit`, `jku`, `jwk`, `x5u` and all else that could name one is refused."""
+    """The key of our own table. `crit`, `jku`, `jwk`, `x5u` and all else that could name one is
+    refused.
+    """
     if set(header) != {"alg", "typ", "kid"} or not isinstance(header["kid"], str):
         raise ValueError("the header holds something else than alg, typ and kid")
     if header["alg"] != ALGORITHM or header["typ"] != TOKEN_TYPE:
@@ -172,7 +178,9 @@ async def _key_named_by(header: dict[str, Any]) -> Key:
 
 
 def _caller(claims: dict[str, Any]) -> Caller:
-    """The caller that verified claims describe; raises `ValueError` for claims that we never write."""
+    """The caller that verified claims describe; raises `ValueError` for claims that we never
+    write.
+    """
     issued, expires = claims["iat"], claims["exp"]
     now = clock.now().timestamp()
     if type(issued) is not int or type(expires) is not int or claims["aud"].__class__ is not str:
