@@ -1,0 +1,356 @@
+-- The one function that writes the books. It takes journal entries in their order of arrival, each all or
+-- nothing, and returns for each whether it was booked (POSTED), was there already (STORED), or is
+-- REFUSED and why. An expected refusal never raises.
+--
+-- Locks: the accounts that this call must check or write in place, in ascending id, in one statement,
+-- before anything is numbered. Those are all accounts without a buffer, the buffered ones with a floor that
+-- are drained here, and those with a hold made or resolved here. A buffered account that is only
+-- credited is not locked and not written: its postings say so (`credit_buffered`), and the roll-up adds
+-- them to its columns later. A buffered account that is locked is rolled up first, and what this call
+-- moves on it is written in place.
+--
+-- A second call with the same entry finds it stored and writes nothing. One call belongs in one
+-- transaction: two would take the locks of the second out of order.
+CREATE OR REPLACE FUNCTION post_entries(entries jsonb)
+RETURNS TABLE (entry_id uuid, outcome text, code text, account_id uuid, available_minor bigint,
+               sequence bigint)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public SET enable_seqscan = off AS
+-- Plans are made when a session first runs a statement, maybe while the tables are still empty. Without
+-- sequential scans they are right then and stay right. Sets in memory are never joined: a place in the
+-- sorted array of account ids is found by width_bucket(), a binary search.
+$$
+#variable_conflict use_column
+DECLARE
+    parsed ledger_entry[];
+    legs ledger_leg[];
+    resolves_holds boolean;
+    makes_holds boolean;
+    repeats_ids boolean;
+    account_ids uuid[];         -- all that are touched, ascending
+    drains bigint[];            -- the most that each could lose here
+    in_place boolean[];         -- which are locked and written here; the others are buffered
+    missing boolean;
+    frozen_found boolean;
+    lock_ids uuid[];
+    floors bigint[];            -- what each of the locked has available, where it can run dry
+    must_roll_up boolean;
+    judged boolean;
+    verdicts ledger_verdict[];
+    accepted boolean[];
+    sequences bigint[];
+    recorded timestamptz;
+    accepted_count integer;
+    written_count integer;
+BEGIN
+    -- Read the input once, into types.
+    WITH leg AS (
+        SELECT e.*, (row_number() OVER (PARTITION BY e.ordinal ORDER BY a.place, c.place))::smallint AS line,
+               a.action, a.hold_id, a.debit_account_id,
+               coalesce(c.credit_account_id, a.credit_account_id) AS credit_account_id,
+               coalesce(c.amount_minor, a.amount_minor) AS amount_minor, a.currency, a.expires_at
+        FROM ROWS FROM (jsonb_to_recordset(entries) AS (
+                 entry_id uuid, kind text, effective_at timestamptz, order_id uuid, operation_id uuid,
+                 merchant_id uuid, description text, facts jsonb, actions jsonb))
+             WITH ORDINALITY AS e (entry_id, kind, effective_at, order_id, operation_id, merchant_id,
+                                   description, facts, actions, ordinal)
+        CROSS JOIN ROWS FROM (jsonb_to_recordset(e.actions) AS (
+                 "do" text, hold_id uuid, debit_account_id uuid, credit_account_id uuid,
+                 amount_minor bigint, currency text, expires_at timestamptz, credits jsonb))
+             WITH ORDINALITY AS a (action, hold_id, debit_account_id, credit_account_id, amount_minor,
+                                   currency, expires_at, credits, place)
+        LEFT JOIN ROWS FROM (jsonb_to_recordset(a.credits) AS (credit_account_id uuid, amount_minor bigint))
+             WITH ORDINALITY AS c (credit_account_id, amount_minor, place) ON true
+    ), content AS (
+        SELECT ordinal, any_value(entry_id) AS entry_id, any_value(kind) AS kind,
+               any_value(effective_at) AS effective_at, any_value(order_id) AS order_id,
+               any_value(operation_id) AS operation_id, any_value(merchant_id) AS merchant_id,
+               coalesce(any_value(description), '') AS description, coalesce(any_value(facts), '{}') AS facts,
+               string_agg(leg_content(action, hold_id, debit_account_id, credit_account_id, amount_minor,
+                                      currency, expires_at), '|' ORDER BY line) AS legs
+        FROM leg GROUP BY ordinal
+    )
+    SELECT (SELECT array_agg(ROW(
+                ordinal, entry_id, kind, effective_at, order_id, operation_id, merchant_id, description,
+                facts, sha256(convert_to(entry_content(
+                    entry_id, kind, effective_at, order_id, operation_id, merchant_id, legs, facts,
+                    description), 'UTF8')), previous)::ledger_entry ORDER BY ordinal)
+            FROM (SELECT *, lag(ordinal) OVER (PARTITION BY entry_id ORDER BY ordinal) AS previous
+                  FROM content) AS c),
+           array_agg(ROW(ordinal, line, action, debit_account_id, credit_account_id, amount_minor, currency,
+                         hold_id, expires_at, CASE action WHEN 'HOLD' THEN amount_minor ELSE 0 END
+                        )::ledger_leg ORDER BY ordinal, line),
+           bool_or(action NOT IN ('POST', 'HOLD')), bool_or(action = 'HOLD'),
+           count(DISTINCT entry_id) < count(DISTINCT ordinal)
+    INTO parsed, legs, resolves_holds, makes_holds, repeats_ids
+    FROM leg;
+    IF coalesce(cardinality(parsed), 0) <> jsonb_array_length(entries) OR EXISTS (
+        SELECT FROM unnest(legs) AS leg WHERE coalesce(
+            leg.action NOT IN ('POST', 'HOLD', 'POST_HOLD', 'VOID_HOLD', 'EXPIRE_HOLD'), true)) THEN
+        RAISE EXCEPTION 'an entry without an action, or with an unknown one'
+            USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    IF resolves_holds THEN
+        legs := with_holds(legs);
+    END IF;
+
+    -- Which accounts, which of them are written in place, and what could each lose? Missing ones are opened
+    -- first, in ascending id, before any lock is taken: a lock on a missing row would lock nothing.
+    LOOP
+        SELECT array_agg(t.account_id ORDER BY t.account_id),
+               array_agg(t.drain ORDER BY t.account_id),
+               array_agg(t.in_place ORDER BY t.account_id),
+               array_agg(t.account_id ORDER BY t.account_id) FILTER (WHERE t.in_place),
+               bool_or(t.missing), bool_or(t.frozen)
+        INTO account_ids, drains, in_place, lock_ids, missing, frozen_found
+        FROM (
+            SELECT touched.account_id, drained.drain, a.frozen OR a.credits_frozen AS frozen,
+                   NOT a.buffered OR touched.held OR a.has_floor AND drained.drain > 0 AS in_place,
+                   a.account_id IS NULL AS missing
+            FROM (SELECT side.account_id, sum(side.debit_minor)::bigint AS debits_minor,
+                         sum(side.credit_minor)::bigint AS credits_minor, bool_or(side.held) AS held
+                  FROM unnest(legs) AS leg
+                  CROSS JOIN LATERAL (VALUES
+                      (leg.debit_account_id, leg.amount_minor, 0, leg.action <> 'POST'),
+                      (leg.credit_account_id, 0, leg.amount_minor, false)
+                  ) AS side (account_id, debit_minor, credit_minor, held)
+                  WHERE side.account_id IS NOT NULL
+                  GROUP BY side.account_id) AS touched
+            LEFT JOIN account a ON a.account_id = touched.account_id
+            CROSS JOIN LATERAL (SELECT CASE a.normal_side
+                WHEN 'credit' THEN touched.debits_minor ELSE touched.credits_minor END) AS drained (drain)
+        ) AS t;
+        EXIT WHEN NOT coalesce(missing, false);
+        PERFORM open_accounts(entries, account_ids);
+    END LOOP;
+
+    SELECT array_agg(CASE WHEN a.has_floor THEN account_available(a) END ORDER BY a.account_id),
+           coalesce(bool_or(a.buffered), false), coalesce(bool_or(a.frozen OR a.credits_frozen), false) OR coalesce(frozen_found, false)
+    INTO floors, must_roll_up, frozen_found
+    FROM (SELECT * FROM account WHERE account_id = ANY (lock_ids)
+          ORDER BY account_id FOR NO KEY UPDATE) AS a;
+    IF must_roll_up THEN
+        PERFORM roll_up_accounts(lock_ids);
+        -- What this transaction itself posted earlier is not rolled up, but counts.
+        SELECT array_agg(CASE WHEN a.has_floor THEN account_available(a) + unrolled_minor(a) END
+                         ORDER BY a.account_id)
+        INTO floors FROM account a WHERE a.account_id = ANY (lock_ids);
+    END IF;
+
+    -- Where every account could lose all that is asked of it, there is nothing to judge.
+    recorded := purser_now();
+    SELECT coalesce(frozen_found OR resolves_holds OR repeats_ids
+                    OR bool_or(t.available < drains[width_bucket(t.account_id, account_ids)]), false)
+    INTO judged FROM unnest(lock_ids, floors) AS t (account_id, available);
+    IF judged THEN
+        verdicts := judge_entries(
+            parsed, legs, account_ids,
+            ARRAY(SELECT CASE WHEN in_place[place] THEN floors[width_bucket(account_ids[place], lock_ids)] END
+                  FROM generate_subscripts(account_ids, 1) AS place ORDER BY place),
+            recorded);
+    ELSE
+        verdicts := array_fill(ROW('POSTED', NULL, NULL, NULL)::ledger_verdict,
+                               ARRAY[cardinality(parsed)]);
+    END IF;
+    SELECT array_agg(v.outcome = 'POSTED' ORDER BY v.ordinal),
+           array_agg(nextval('entry_sequence') ORDER BY v.ordinal),
+           count(*) FILTER (WHERE v.outcome = 'POSTED')
+    INTO accepted, sequences, accepted_count
+    FROM unnest(verdicts) WITH ORDINALITY AS v (outcome, code, account_id, available_minor, ordinal);
+
+    -- In ascending id, so that two calls with the same entries wait for each other in one direction.
+    INSERT INTO entry (entry_id, sequence, kind, recorded_at, effective_at, order_id, operation_id,
+                       merchant_id, description, facts, content_hash)
+    SELECT e.entry_id, sequences[e.ordinal], e.kind, recorded, e.effective_at, e.order_id, e.operation_id,
+           e.merchant_id, e.description, e.facts, e.content_hash
+    FROM unnest(parsed) AS e
+    WHERE accepted[e.ordinal]
+    ORDER BY e.entry_id
+    ON CONFLICT (entry_id) DO NOTHING;
+    GET DIAGNOSTICS written_count = ROW_COUNT;
+    IF written_count < accepted_count THEN
+        verdicts := with_stored(parsed, verdicts, sequences);
+        accepted := ARRAY(SELECT v.outcome = 'POSTED' FROM unnest(verdicts) WITH ORDINALITY
+                          AS v (outcome, code, account_id, available_minor, ordinal) ORDER BY v.ordinal);
+        -- The judgement counted on entries that turn out to be another transaction's. Entries that lock an
+        -- account wait for each other there, so this takes one id with two contents, or an account that
+        -- only one of the two calls drained.
+        IF judged THEN
+            RAISE EXCEPTION 'an entry of this call was booked by another one at the same time'
+                USING ERRCODE = 'serialization_failure';
+        END IF;
+    END IF;
+
+    INSERT INTO posting (sequence, line, debit_account_id, credit_account_id, amount_minor, currency,
+                         debit_buffered, credit_buffered, hold_id, recorded_at)
+    SELECT sequences[leg.ordinal], leg.line, leg.debit_account_id, leg.credit_account_id, leg.amount_minor,
+           leg.currency, NOT in_place[width_bucket(leg.debit_account_id, account_ids)],
+           NOT in_place[width_bucket(leg.credit_account_id, account_ids)], leg.hold_id, recorded
+    FROM unnest(legs) AS leg
+    WHERE leg.action IN ('POST', 'POST_HOLD') AND accepted[leg.ordinal];
+
+    IF makes_holds THEN
+        INSERT INTO hold (hold_id, sequence, line, debit_account_id, credit_account_id, amount_minor,
+                          currency, expires_at)
+        SELECT leg.hold_id, sequences[leg.ordinal], leg.line, leg.debit_account_id, leg.credit_account_id,
+               leg.amount_minor, leg.currency, leg.expires_at
+        FROM unnest(legs) AS leg
+        WHERE leg.action = 'HOLD' AND accepted[leg.ordinal];
+    END IF;
+    IF resolves_holds THEN
+        PERFORM resolve_holds(legs, accepted, sequences, recorded);
+    END IF;
+
+    UPDATE account a
+    SET debits_posted = a.debits_posted + change.debits_minor,
+        credits_posted = a.credits_posted + change.credits_minor,
+        debits_pending = a.debits_pending + change.held_minor,
+        account_version = a.account_version + 1
+    FROM (SELECT side.account_id, sum(side.debit_minor)::bigint AS debits_minor,
+                 sum(side.credit_minor)::bigint AS credits_minor,
+                 sum(side.held_minor)::bigint AS held_minor
+          FROM unnest(legs) AS leg
+          CROSS JOIN LATERAL (VALUES
+              (leg.debit_account_id, CASE leg.action WHEN 'POST' THEN leg.amount_minor
+                                     WHEN 'POST_HOLD' THEN leg.amount_minor ELSE 0 END, 0, leg.held_minor),
+              (CASE WHEN leg.action IN ('POST', 'POST_HOLD') THEN leg.credit_account_id END,
+               0, leg.amount_minor, 0)
+          ) AS side (account_id, debit_minor, credit_minor, held_minor)
+          WHERE accepted[leg.ordinal] AND in_place[width_bucket(side.account_id, account_ids)]
+          GROUP BY side.account_id) AS change
+    WHERE a.account_id = change.account_id;
+
+    RETURN QUERY
+    SELECT e.entry_id, v.outcome, v.code, v.account_id, v.available_minor,
+           CASE v.outcome WHEN 'POSTED' THEN sequences[e.ordinal]
+                          WHEN 'STORED' THEN (SELECT s.sequence FROM entry s WHERE s.entry_id = e.entry_id) END
+    FROM unnest(parsed) AS e
+    JOIN unnest(verdicts) WITH ORDINALITY AS v (outcome, code, account_id, available_minor, ordinal)
+        ON v.ordinal = e.ordinal
+    ORDER BY e.ordinal;
+END
+$$;
+ALTER FUNCTION post_entries(jsonb) OWNER TO purser_poster;
+
+-- Opens the accounts that a call names and that do not exist yet, with the properties of their kind.
+-- Raises where a missing account is not described, or described as of no known kind.
+CREATE OR REPLACE FUNCTION open_accounts(entries jsonb, account_ids uuid[]) RETURNS void
+LANGUAGE plpgsql SET enable_seqscan = off AS
+$$
+BEGIN
+    INSERT INTO account (account_id, owner_kind, owner_id, kind, currency, normal_side, has_floor, buffered,
+                         rolled_up_to)
+    SELECT DISTINCT ON (described.account_id) described.*, k.normal_side, k.has_floor, k.buffered,
+           CASE WHEN k.buffered THEN '3:3:'::pg_snapshot END
+    FROM jsonb_to_recordset(entries) AS e (accounts jsonb)
+    CROSS JOIN jsonb_to_recordset(e.accounts) AS described (
+        account_id uuid, owner_kind text, owner_id uuid, kind text, currency text)
+    JOIN chart() AS k ON k.kind = described.kind
+    WHERE described.account_id = ANY (account_ids)
+    ORDER BY described.account_id
+    ON CONFLICT DO NOTHING;
+    IF (SELECT count(*) FROM account a WHERE a.account_id = ANY (account_ids)) < cardinality(account_ids) THEN
+        RAISE EXCEPTION 'a posting to an account that neither exists nor is described'
+            USING ERRCODE = 'foreign_key_violation';
+    END IF;
+END
+$$;
+
+-- Completes the legs that resolve a hold by what the hold says: whom it debits, in which currency, until
+-- when. All of this never changes, so it is read before the locks. The hold may be one that an earlier
+-- leg of the same call makes. An unknown hold leaves its leg without an account.
+CREATE OR REPLACE FUNCTION with_holds(legs ledger_leg[]) RETURNS ledger_leg[]
+LANGUAGE sql STABLE SET enable_seqscan = off AS
+$$
+    SELECT array_agg(ROW(
+               leg.ordinal, leg.line, leg.action,
+               coalesce(leg.debit_account_id, h.debit_account_id, m.debit_account_id),
+               leg.credit_account_id, leg.amount_minor, coalesce(leg.currency, h.currency, m.currency),
+               leg.hold_id, coalesce(leg.expires_at, h.expires_at, m.expires_at),
+               CASE WHEN leg.action IN ('POST', 'HOLD') THEN leg.held_minor
+                    WHEN leg.part = 1 THEN -coalesce(h.amount_minor, m.amount_minor)
+                    ELSE 0 END)::ledger_leg
+           ORDER BY leg.ordinal, leg.line)
+    FROM (SELECT l.*, row_number() OVER (PARTITION BY ordinal, action, hold_id ORDER BY line) AS part
+          FROM unnest(legs) AS l) AS leg
+    LEFT JOIN hold h ON h.hold_id = leg.hold_id AND leg.action NOT IN ('POST', 'HOLD')
+    LEFT JOIN LATERAL (
+        SELECT made.* FROM unnest(legs) AS made
+        WHERE h.hold_id IS NULL AND leg.action NOT IN ('POST', 'HOLD')
+          AND made.action = 'HOLD' AND made.hold_id = leg.hold_id
+        LIMIT 1) AS m ON true
+$$;
+
+-- Each accepted resolution finds its hold pending, or the locks have failed and nothing may be kept.
+CREATE OR REPLACE FUNCTION resolve_holds(
+    legs ledger_leg[], accepted boolean[], sequences bigint[], recorded timestamptz) RETURNS void
+LANGUAGE plpgsql SET enable_seqscan = off AS
+$$
+DECLARE
+    wanted_count bigint;
+    resolved_count bigint;
+BEGIN
+    SELECT count(DISTINCT leg.hold_id) INTO wanted_count
+    FROM unnest(legs) AS leg
+    WHERE leg.action NOT IN ('POST', 'HOLD') AND accepted[leg.ordinal];
+
+    UPDATE hold h
+    SET state = CASE resolution.action WHEN 'POST_HOLD' THEN 'POSTED'
+                                       WHEN 'VOID_HOLD' THEN 'VOIDED' ELSE 'EXPIRED' END,
+        posted_minor = coalesce(resolution.posted_minor, 0), resolved_sequence = resolution.sequence,
+        resolved_line = resolution.line, resolved_at = recorded,
+        resolved_transaction_id = pg_current_xact_id()
+    FROM (SELECT leg.hold_id, leg.action, sequences[leg.ordinal] AS sequence, min(leg.line) AS line,
+                 sum(leg.amount_minor) AS posted_minor
+          FROM unnest(legs) AS leg
+          WHERE leg.action NOT IN ('POST', 'HOLD') AND accepted[leg.ordinal]
+          GROUP BY leg.hold_id, leg.action, leg.ordinal) AS resolution
+    WHERE h.hold_id = resolution.hold_id AND h.state = 'PENDING';
+    GET DIAGNOSTICS resolved_count = ROW_COUNT;
+    IF resolved_count <> wanted_count THEN
+        RAISE EXCEPTION 'a hold was resolved twice' USING ERRCODE = 'internal_error';
+    END IF;
+END
+$$;
+
+-- What another transaction stored under the same id in the meantime decides about the entries that this
+-- call could not write.
+CREATE OR REPLACE FUNCTION with_stored(
+    entries ledger_entry[], verdicts ledger_verdict[], sequences bigint[]) RETURNS ledger_verdict[]
+LANGUAGE sql VOLATILE SET enable_seqscan = off AS
+$$
+    SELECT array_agg(CASE
+               WHEN verdicts[e.ordinal].outcome <> 'POSTED' OR stored.sequence = sequences[e.ordinal]
+                   THEN verdicts[e.ordinal]
+               WHEN stored.content_hash = e.content_hash
+                   THEN ROW('STORED', NULL, NULL, NULL)::ledger_verdict
+               ELSE ROW('REFUSED', 'ENTRY_CONFLICT', NULL, NULL)::ledger_verdict END
+           ORDER BY e.ordinal)
+    FROM unnest(entries) AS e
+    LEFT JOIN entry stored ON stored.entry_id = e.entry_id
+$$;
+
+-- For jobs outside a group. The principal is that of the phase, if there is one; only operators and the
+-- system may post by themselves, everybody else goes through the group function's checks.
+CREATE OR REPLACE FUNCTION post_entries_as(principal text, entries jsonb)
+RETURNS TABLE (entry_id uuid, outcome text, code text, account_id uuid, available_minor bigint,
+               sequence bigint)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public AS
+$$
+BEGIN
+    IF split_part(principal, ':', 1) NOT IN ('operator', 'system')
+       OR coalesce(nullif(current_setting('purser.principal', true), ''), principal) <> principal THEN
+        RAISE EXCEPTION 'only operators and the system post by themselves'
+            USING ERRCODE = 'insufficient_privilege';
+    END IF;
+    RETURN QUERY SELECT * FROM post_entries(entries);
+END
+$$;
+ALTER FUNCTION post_entries_as(text, jsonb) OWNER TO purser_poster;
+
+REVOKE ALL ON FUNCTION post_entries(jsonb), post_entries_as(text, jsonb), open_accounts(jsonb, uuid[]),
+    with_holds(ledger_leg[]), resolve_holds(ledger_leg[], boolean[], bigint[], timestamptz),
+    with_stored(ledger_entry[], ledger_verdict[], bigint[]) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION open_accounts(jsonb, uuid[]), with_holds(ledger_leg[]),
+    resolve_holds(ledger_leg[], boolean[], bigint[], timestamptz),
+    with_stored(ledger_entry[], ledger_verdict[], bigint[]) TO purser_poster;
+GRANT EXECUTE ON FUNCTION post_entries_as(text, jsonb) TO purser_app;
