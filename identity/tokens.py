@@ -109,7 +109,7 @@ async def verify_access(token: str) -> Caller:
             issuer=configuration.current().token_issuer,
         )
         caller = _caller(claims)
-    except (JOSEError, ValueError, TypeError, KeyError, RecursionError):
+    except (JOSEError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
         raise Unauthenticated() from None
     principal = caller.principal
     if not await _login_is_live(caller.login_id, principal):
