@@ -99,9 +99,7 @@ def new_shop(administrator: Caller) -> Callable[..., Awaitable[Shop]]:
         merchant_id = merchant.merchant_id
         keys: dict[str, tuple[str, SigningKey]] = {}
         for private in (ed25519.Ed25519PrivateKey.generate(), RSA_KEY):
-            pem = private.public_key().public_bytes(
-                Encoding.PEM, PublicFormat.SubjectPublicKeyInfo
-            )
+            pem = private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
             view = await merchant_keys.add_public_key(merchant_id, pem.decode(), by=administrator)
             keys[view.algorithm] = (str(view.key_id), private)
         view, secret = await merchant_keys.make_secret(merchant_id, by=administrator)
