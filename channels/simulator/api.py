@@ -81,10 +81,7 @@ def pay_in(bank: Bank, given: dict[str, Any], struck: Struck) -> tuple[int, dict
     """Open a payment session: the payer pays on the cashier page until it expires."""
     row = fields.instruction("PAY_IN", given)
     open_seconds = max(0.0, row["expires_at"] - clock.now().timestamp())
-    verdict = replace(ledger.EXPIRED, after_seconds=open_seconds)
-    if Fault.EARLY_CALLBACK in struck:
-        verdict = ledger.PAID
-    return _registered(bank, row, verdict, struck)
+    return _registered(bank, row, replace(ledger.EXPIRED, after_seconds=open_seconds), struck)
 
 
 def pay_out(bank: Bank, given: dict[str, Any], struck: Struck) -> tuple[int, dict[str, Any]]:
@@ -103,8 +100,6 @@ def pay_out(bank: Bank, given: dict[str, Any], struck: Struck) -> tuple[int, dic
         "03": Verdict(status="DECLINED", reason="ACCOUNT_UNKNOWN", after_seconds=seconds),
         "05": Verdict(status="PENDING"),
     }.get(row["account_number"][-2:], replace(ledger.PAID, after_seconds=seconds))
-    if Fault.EARLY_CALLBACK in struck:
-        verdict = replace(verdict, after_seconds=0.0)
     return _registered(bank, row, verdict, struck)
 
 
@@ -195,7 +190,11 @@ def _registered(
         return 409, {"error": "NUMBER_USED_WITH_OTHER_FIELDS"}
     row["client"] = bank.settings.client
     row["silent"] = Fault.SILENCE in struck
-    return 200, _state(bank, ledger.register(bank.connection, row, verdict))
+    reply = _state(bank, ledger.register(bank.connection, row, verdict))
+    if Fault.EARLY_CALLBACK in struck:
+        # The answer still says what was true before: it will be overtaken by the callback.
+        ledger.decide(bank.connection, row["number"], ledger.PAID, only_from="PENDING")
+    return 200, reply
 
 
 def _state(bank: Bank, row: sqlite3.Row) -> dict[str, Any]:

@@ -49,6 +49,7 @@ def serve(settings: SimulatorSettings, host: str, port: int) -> None:
         access_log=False,
         log_level="warning",
         server_header=False,
+        ws="none",
         timeout_graceful_shutdown=2,
     )
     uvicorn.Server(config).run()
