@@ -1,4 +1,5 @@
-"""The books: accounts, journal entries, postings, holds, statements and the proof that they balance.
+"""The books: accounts, journal entries, postings, holds, statements and their proof.
 
-Money moves only through `post_entries` in `wallet/sql/`; nothing here knows orders, channels or risk.
+Money moves only through `post_entries` in `wallet/sql/`; nothing here knows orders, channels or
+risk.
 """

@@ -1,7 +1,8 @@
 """The chart of accounts: which kinds there are, what each is for, and the ids of their accounts.
 
-An account's id follows from its owner, kind and currency, so nobody looks one up to find it, and two
-processes that open the same account open one. `wallet/sql/chart.sql` repeats the table for the database.
+An account's id follows from its owner, kind and currency, so nobody looks one up to find it, and
+two processes that open the same account open one. `wallet/sql/chart.sql` repeats the table for the
+database.
 """
 
 from __future__ import annotations
@@ -43,9 +44,9 @@ class AccountKind(StrEnum):
 class Terms:
     """What a kind of account is like.
 
-    With a floor, what it has available may not fall below zero. Buffered means that postings reach the
-    balance columns by the roll-up; one with both is locked and rolled up when something drains it. One
-    with neither is locked and written in place, but may go below zero.
+    With a floor, what it has available may not fall below zero. Buffered means that postings reach
+    the balance columns by the roll-up; one with both is locked and rolled up when something drains
+    it. One with neither is locked and written in place, but may go below zero.
     """
 
     owner_kind: OwnerKind
@@ -99,6 +100,6 @@ def account_id(
 
 
 def clearing(channel: str, currency: str) -> AccountSpec:
-    """What a channel owes us: debited by money that came in through it, credited by what went out."""
+    """What a channel owes us: debited by money that came in through it, credited by what left."""
     owner_id = derived_id(LEDGER_NAMESPACE, f"channel:{channel}")
     return account(AccountKind.CHANNEL_CLEARING, owner_id, currency)

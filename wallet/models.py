@@ -14,8 +14,8 @@ class Account(Model):
     """A ledger account. Its balance is a difference of columns, plus what is not yet rolled up.
 
     The posted columns only ever grow. The pending ones grow with a hold and shrink when it is
-    resolved, so that `available` is always a plain difference. `has_floor` and `buffered` come from the
-    chart: together they say which columns a posting writes in place (see `post_entries.sql`).
+    resolved, so that `available` is always a plain difference. `has_floor` and `buffered` come from
+    the chart: together they say which columns a posting writes in place (see `post_entries.sql`).
     """
 
     account_id = fields.UUIDField(primary_key=True)
@@ -65,8 +65,8 @@ class Entry(Model):
 class Posting(Model):
     """One positive amount from a debit account to a credit account; never changed.
 
-    The key of the table is `(sequence, line)`. A buffered side reaches its account by the roll-up, the
-    other side was written with the posting.
+    The key of the table is `(sequence, line)`. A buffered side reaches its account by the roll-up,
+    the other side was written with the posting.
     """
 
     sequence = fields.BigIntField(primary_key=True, generated=False)
@@ -106,7 +106,7 @@ class Hold(Model):
 
 
 class SealedBlock(Model):
-    """A link of the hash chain: the entries it covers, in order, and a hash over them and the last link."""
+    """A link of the hash chain: a hash over the entries it covers and over the last link."""
 
     block_number = fields.BigIntField(primary_key=True, generated=False)
     entries_count = fields.IntField()

@@ -42,6 +42,10 @@ DECLARE
     accepted_count integer;
     written_count integer;
 BEGIN
+    IF jsonb_array_length(entries) = 0 THEN
+        RETURN;
+    END IF;
+
     -- Read the input once, into types.
     WITH leg AS (
         SELECT e.*, (row_number() OVER (PARTITION BY e.ordinal ORDER BY a.place, c.place))::smallint AS line,
@@ -329,28 +333,37 @@ $$
     LEFT JOIN entry stored ON stored.entry_id = e.entry_id
 $$;
 
--- For jobs outside a group. The principal is that of the phase, if there is one; only operators and the
--- system may post by themselves, everybody else goes through the group function's checks.
+-- Operators and the system alone post by themselves; everybody else goes through the group function's
+-- checks. A phase that has a principal cannot borrow another one's.
+CREATE OR REPLACE FUNCTION require_poster(principal text) RETURNS void
+LANGUAGE plpgsql STABLE AS
+$$
+BEGIN
+    IF coalesce(split_part(principal, ':', 1) NOT IN ('operator', 'system'), true)
+       OR coalesce(nullif(current_setting('purser.principal', true), ''), principal) <> principal THEN
+        RAISE EXCEPTION 'only operators and the system post by themselves'
+            USING ERRCODE = 'insufficient_privilege';
+    END IF;
+END
+$$;
+
+-- For jobs outside a group.
 CREATE OR REPLACE FUNCTION post_entries_as(principal text, entries jsonb)
 RETURNS TABLE (entry_id uuid, outcome text, code text, account_id uuid, available_minor bigint,
                sequence bigint)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public AS
 $$
 BEGIN
-    IF split_part(principal, ':', 1) NOT IN ('operator', 'system')
-       OR coalesce(nullif(current_setting('purser.principal', true), ''), principal) <> principal THEN
-        RAISE EXCEPTION 'only operators and the system post by themselves'
-            USING ERRCODE = 'insufficient_privilege';
-    END IF;
+    PERFORM require_poster(principal);
     RETURN QUERY SELECT * FROM post_entries(entries);
 END
 $$;
 ALTER FUNCTION post_entries_as(text, jsonb) OWNER TO purser_poster;
 
-REVOKE ALL ON FUNCTION post_entries(jsonb), post_entries_as(text, jsonb), open_accounts(jsonb, uuid[]),
+REVOKE ALL ON FUNCTION post_entries(jsonb), require_poster(text), post_entries_as(text, jsonb), open_accounts(jsonb, uuid[]),
     with_holds(ledger_leg[]), resolve_holds(ledger_leg[], boolean[], bigint[], timestamptz),
     with_stored(ledger_entry[], ledger_verdict[], bigint[]) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION open_accounts(jsonb, uuid[]), with_holds(ledger_leg[]),
+GRANT EXECUTE ON FUNCTION require_poster(text), open_accounts(jsonb, uuid[]), with_holds(ledger_leg[]),
     resolve_holds(ledger_leg[], boolean[], bigint[], timestamptz),
     with_stored(ledger_entry[], ledger_verdict[], bigint[]) TO purser_poster;
 GRANT EXECUTE ON FUNCTION post_entries_as(text, jsonb) TO purser_app;

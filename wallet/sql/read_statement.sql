@@ -1,0 +1,73 @@
+-- A page of an account's statement: one line per entry that moved it, with the net amount in the direction
+-- of the account's normal side. `from_sequence` and `version` come from a cursor: the lines older (or
+-- newer) than that entry, as the books were when the first page was read. So a page never shows what
+-- was committed in between, and a balance carried from page to page stays exact.
+--
+-- The first page has neither; it is newest first, and each line also carries the balance of the whole
+-- account at the same instant. One line more than `lines_max` tells that there is another page.
+--
+-- Both sides are read in the order of their index and merged, so a page costs the same however long the
+-- history is; sorting and hashing are off because they would read all of it.
+CREATE OR REPLACE FUNCTION read_statement(
+    of_account_id uuid, lines_max integer, from_sequence bigint, newer boolean, version text)
+RETURNS TABLE (sequence bigint, amount_minor bigint, balance_minor bigint, ledger_version text, entry_id uuid,
+               kind text, order_id uuid, operation_id uuid, description text, facts jsonb,
+               recorded_at timestamptz, effective_at timestamptz)
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, public
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off SET enable_hashagg = off
+SET enable_hashjoin = off SET enable_mergejoin = off AS
+$$
+#variable_conflict use_column
+DECLARE
+    side integer;
+    balance bigint;
+    seen pg_snapshot := version::pg_snapshot;
+BEGIN
+    SELECT CASE a.normal_side WHEN 'debit' THEN 1 ELSE -1 END,
+           account_available(a) - a.credit_limit_minor + unrolled_minor(a)
+               + CASE a.normal_side WHEN 'credit' THEN a.debits_pending ELSE a.credits_pending END
+    INTO side, balance
+    FROM account a WHERE a.account_id = of_account_id AND account_seen(a);
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
+
+    IF newer THEN
+        RETURN QUERY
+        SELECT line.sequence, line.amount_minor, balance, version, e.entry_id, e.kind::text, e.order_id,
+               e.operation_id, e.description, e.facts, e.recorded_at, coalesce(e.effective_at, e.recorded_at)
+        FROM (SELECT moved.sequence, sum(moved.amount_minor)::bigint AS amount_minor
+              FROM (SELECT p.sequence, side * p.amount_minor AS amount_minor FROM posting p
+                    WHERE p.debit_account_id = of_account_id AND p.sequence > from_sequence
+                      AND pg_visible_in_snapshot(p.transaction_id, seen)
+                    UNION ALL
+                    SELECT p.sequence, -side * p.amount_minor FROM posting p
+                    WHERE p.credit_account_id = of_account_id AND p.sequence > from_sequence
+                      AND pg_visible_in_snapshot(p.transaction_id, seen)) AS moved
+              GROUP BY moved.sequence ORDER BY moved.sequence LIMIT lines_max + 1) AS line
+        JOIN entry e ON e.sequence = line.sequence
+        ORDER BY line.sequence;
+    ELSE
+        RETURN QUERY
+        SELECT line.sequence, line.amount_minor, balance, coalesce(version, pg_current_snapshot()::text),
+               e.entry_id, e.kind::text, e.order_id, e.operation_id, e.description, e.facts, e.recorded_at,
+               coalesce(e.effective_at, e.recorded_at)
+        FROM (SELECT moved.sequence, sum(moved.amount_minor)::bigint AS amount_minor
+              FROM (SELECT p.sequence, side * p.amount_minor AS amount_minor FROM posting p
+                    WHERE p.debit_account_id = of_account_id
+                      AND p.sequence < coalesce(from_sequence, 9223372036854775807)
+                      AND (seen IS NULL OR pg_visible_in_snapshot(p.transaction_id, seen))
+                    UNION ALL
+                    SELECT p.sequence, -side * p.amount_minor FROM posting p
+                    WHERE p.credit_account_id = of_account_id
+                      AND p.sequence < coalesce(from_sequence, 9223372036854775807)
+                      AND (seen IS NULL OR pg_visible_in_snapshot(p.transaction_id, seen))) AS moved
+              GROUP BY moved.sequence ORDER BY moved.sequence DESC LIMIT lines_max + 1) AS line
+        JOIN entry e ON e.sequence = line.sequence
+        ORDER BY line.sequence DESC;
+    END IF;
+END
+$$;
+ALTER FUNCTION read_statement(uuid, integer, bigint, boolean, text) OWNER TO purser_reader;
+REVOKE ALL ON FUNCTION read_statement(uuid, integer, bigint, boolean, text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION read_statement(uuid, integer, bigint, boolean, text) TO purser_app;

@@ -1,0 +1,209 @@
+-- The proof that the books are what they should be. Each function is one statement, hence one instant, and
+-- returns what it found wrong; the large ones go through the journal in pieces. They only read.
+
+CREATE OR REPLACE FUNCTION require_auditor() RETURNS void
+LANGUAGE plpgsql STABLE AS
+$$
+BEGIN
+    -- Without this, somebody who may see nothing would find nothing wrong.
+    IF NOT principal_sees(NULL) THEN
+        RAISE EXCEPTION 'only operators and the system verify the ledger'
+            USING ERRCODE = 'insufficient_privilege';
+    END IF;
+END
+$$;
+
+-- Every account: its columns equal its postings and holds, and it is above its floor. Every currency: debits
+-- equal credits.
+CREATE OR REPLACE FUNCTION verify_accounts(findings_max integer)
+RETURNS TABLE (finding text, subject text, detail text)
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, public AS
+$$
+BEGIN
+    PERFORM require_auditor();
+    RETURN QUERY
+    WITH moved AS (
+        SELECT side.account_id,
+               sum(side.debit_minor) AS debits, sum(side.credit_minor) AS credits,
+               sum(side.debit_minor) FILTER (WHERE rolled) AS rolled_debits,
+               sum(side.credit_minor) FILTER (WHERE rolled) AS rolled_credits
+        FROM (SELECT debit_account_id, amount_minor, 0, debit_buffered, transaction_id FROM posting
+              UNION ALL
+              SELECT credit_account_id, 0, amount_minor, credit_buffered, transaction_id FROM posting
+             ) AS side (account_id, debit_minor, credit_minor, buffered, transaction_id)
+        JOIN account a ON a.account_id = side.account_id
+        CROSS JOIN LATERAL (SELECT NOT side.buffered OR coalesce(
+            pg_visible_in_snapshot(side.transaction_id, a.rolled_up_to), false)) AS r (rolled)
+        GROUP BY side.account_id
+    ), held AS (
+        SELECT debit_account_id AS account_id, sum(amount_minor) AS pending
+        FROM hold WHERE state = 'PENDING' GROUP BY debit_account_id
+    ), book AS (
+        SELECT a.*, coalesce(m.debits, 0) AS debits, coalesce(m.credits, 0) AS credits,
+               coalesce(m.rolled_debits, 0) AS rolled_debits, coalesce(m.rolled_credits, 0) AS rolled_credits,
+               coalesce(h.pending, 0) AS pending
+        FROM account a
+        LEFT JOIN moved m ON m.account_id = a.account_id
+        LEFT JOIN held h ON h.account_id = a.account_id
+    )
+    (SELECT 'BALANCE_DIFFERS', b.account_id::text, format(
+         'columns %s and %s, postings %s and %s', b.debits_posted, b.credits_posted, b.rolled_debits,
+         b.rolled_credits)
+     FROM book b
+     WHERE b.debits_posted <> b.rolled_debits OR b.credits_posted <> b.rolled_credits
+     LIMIT findings_max)
+    UNION ALL
+    (SELECT 'PENDING_DIFFERS', b.account_id::text, format(
+         'columns %s and %s, pending holds %s', b.debits_pending, b.credits_pending, b.pending)
+     FROM book b WHERE b.debits_pending <> b.pending OR b.credits_pending <> 0
+     LIMIT findings_max)
+    UNION ALL
+    (SELECT 'BELOW_FLOOR', b.account_id::text, format('%s debits, %s credits, %s pending, limit %s',
+         b.debits, b.credits, b.pending, b.credit_limit_minor)
+     FROM book b
+     WHERE b.has_floor AND b.credit_limit_minor + CASE b.normal_side
+         WHEN 'credit' THEN b.credits - b.debits - b.pending ELSE b.debits - b.credits END < 0
+     LIMIT findings_max)
+    UNION ALL
+    (SELECT 'CURRENCY_UNBALANCED', b.currency::text, format('debits %s, credits %s', sum(b.debits), sum(b.credits))
+     FROM book b GROUP BY b.currency HAVING sum(b.debits) <> sum(b.credits));
+END
+$$;
+
+-- Every hold: resolved once, by an entry that is there, and what was posted of it equals its postings.
+CREATE OR REPLACE FUNCTION verify_holds(findings_max integer)
+RETURNS TABLE (finding text, subject text, detail text)
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, public AS
+$$
+BEGIN
+    PERFORM require_auditor();
+    RETURN QUERY
+    SELECT 'HOLD_DIFFERS', coalesce(h.hold_id, p.hold_id)::text,
+           format('%s, posted %s, postings %s', coalesce(h.state, 'missing'), h.posted_minor, p.posted)
+    FROM hold h
+    FULL JOIN (SELECT hold_id, sum(amount_minor) AS posted, min(sequence) AS first_sequence,
+                      max(sequence) AS last_sequence, min(debit_account_id::text) AS debit_account_id
+               FROM posting WHERE hold_id IS NOT NULL GROUP BY hold_id) AS p ON p.hold_id = h.hold_id
+    WHERE h.hold_id IS NULL
+       OR h.posted_minor <> coalesce(p.posted, 0)
+       OR p.hold_id IS NOT NULL AND (h.state <> 'POSTED' OR p.debit_account_id <> h.debit_account_id::text
+           OR p.first_sequence <> h.resolved_sequence OR p.last_sequence <> h.resolved_sequence)
+       OR NOT EXISTS (SELECT FROM entry e WHERE e.sequence = h.sequence)
+       OR h.resolved_sequence IS NOT NULL
+          AND NOT EXISTS (SELECT FROM entry e WHERE e.sequence = h.resolved_sequence)
+    LIMIT findings_max;
+END
+$$;
+
+-- A posting without its entry.
+CREATE OR REPLACE FUNCTION verify_postings(findings_max integer)
+RETURNS TABLE (finding text, subject text, detail text)
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, public AS
+$$
+BEGIN
+    PERFORM require_auditor();
+    RETURN QUERY
+    SELECT 'ENTRY_MISSING', p.sequence::text, format('posting %s of %s', p.line, p.amount_minor)
+    FROM posting p
+    WHERE NOT EXISTS (SELECT FROM entry e WHERE e.sequence = p.sequence)
+    LIMIT findings_max;
+END
+$$;
+
+-- The entries after `after_sequence`: each says what its caller sent. `last_sequence` is where to go on, NULL
+-- at the end.
+CREATE OR REPLACE FUNCTION verify_entries(
+    after_sequence bigint, entries_max integer,
+    OUT entries_count integer, OUT last_sequence bigint, OUT differing bigint[])
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, public SET enable_seqscan = off AS
+$$
+DECLARE
+    sequences bigint[];
+BEGIN
+    PERFORM require_auditor();
+    sequences := ARRAY(SELECT e.sequence FROM entry e WHERE e.sequence > after_sequence
+                       ORDER BY e.sequence LIMIT entries_max);
+    entries_count := cardinality(sequences);
+    last_sequence := sequences[entries_count];
+    SELECT array_agg(s.sequence ORDER BY s.sequence) INTO differing
+    FROM stored_content(sequences) AS s
+    WHERE s.content_hash <> sha256(convert_to(s.content, 'UTF8'));
+END
+$$;
+
+-- Some blocks of the chain: each follows the one before it, and its hash is that of its entries as they are
+-- stored now.
+CREATE OR REPLACE FUNCTION verify_blocks(after_block bigint, blocks_max integer)
+RETURNS TABLE (block_number bigint, entries_count integer, linked boolean, sound boolean, block_hash bytea)
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, public SET enable_seqscan = off AS
+$$
+#variable_conflict use_column
+BEGIN
+    PERFORM require_auditor();
+    RETURN QUERY
+    SELECT b.block_number, b.entries_count,
+           b.previous_hash = coalesce((SELECT p.block_hash FROM sealed_block p
+                                       WHERE p.block_number = b.block_number - 1),
+                                      CASE b.block_number WHEN 1 THEN decode(repeat('00', 32), 'hex')
+                                                          ELSE ''::bytea END),
+           coalesce(b.block_hash = block_hash(b.previous_hash, b.entry_sequences), false),
+           b.block_hash
+    FROM sealed_block b
+    WHERE b.block_number > after_block
+    ORDER BY b.block_number LIMIT blocks_max;
+END
+$$;
+
+-- Entries that the sealer has passed: each is in exactly one block, and nothing else is in any.
+CREATE OR REPLACE FUNCTION verify_sealing(findings_max integer)
+RETURNS TABLE (finding text, subject text, detail text)
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, public AS
+$$
+BEGIN
+    PERFORM require_auditor();
+    RETURN QUERY
+    SELECT CASE WHEN e.sequence IS NULL THEN 'SEALED_ENTRY_MISSING'
+                WHEN s.sequence IS NULL THEN 'ENTRY_NOT_SEALED' ELSE 'ENTRY_SEALED_TWICE' END,
+           coalesce(e.sequence, s.sequence)::text,
+           format('in %s blocks', coalesce(s.blocks_count, 0))
+    FROM (SELECT entry.sequence FROM entry, follower
+          WHERE follower.name = 'seal' AND pg_visible_in_snapshot(entry.transaction_id, follower.consumed)) AS e
+    FULL JOIN (SELECT unnest(b.entry_sequences) AS sequence, count(*) AS blocks_count
+               FROM sealed_block b GROUP BY 1) AS s ON s.sequence = e.sequence
+    WHERE e.sequence IS NULL OR s.sequence IS NULL OR s.blocks_count > 1
+    LIMIT findings_max;
+END
+$$;
+
+-- Snapshots that this cluster has not reached yet: the database came from another one by dump and restore,
+-- where transaction ids start again, and its followers would skip entries.
+CREATE OR REPLACE FUNCTION verify_snapshots(findings_max integer)
+RETURNS TABLE (finding text, subject text, detail text)
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, public AS
+$$
+BEGIN
+    PERFORM require_auditor();
+    RETURN QUERY
+    SELECT 'SNAPSHOT_FROM_THE_FUTURE', s.subject, s.snapshot::text
+    FROM (SELECT f.name::text, f.consumed FROM follower f
+          UNION ALL
+          SELECT a.account_id::text, a.rolled_up_to FROM account a WHERE a.buffered) AS s (subject, snapshot)
+    WHERE pg_snapshot_xmax(s.snapshot) > pg_snapshot_xmax(pg_current_snapshot())
+    LIMIT findings_max;
+END
+$$;
+
+ALTER FUNCTION verify_accounts(integer) OWNER TO purser_reader;
+ALTER FUNCTION verify_holds(integer) OWNER TO purser_reader;
+ALTER FUNCTION verify_postings(integer) OWNER TO purser_reader;
+ALTER FUNCTION verify_entries(bigint, integer) OWNER TO purser_reader;
+ALTER FUNCTION verify_blocks(bigint, integer) OWNER TO purser_reader;
+ALTER FUNCTION verify_sealing(integer) OWNER TO purser_reader;
+ALTER FUNCTION verify_snapshots(integer) OWNER TO purser_reader;
+REVOKE ALL ON FUNCTION require_auditor(), verify_accounts(integer), verify_holds(integer),
+    verify_postings(integer), verify_entries(bigint, integer), verify_blocks(bigint, integer),
+    verify_sealing(integer), verify_snapshots(integer) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION require_auditor() TO purser_reader;
+GRANT EXECUTE ON FUNCTION verify_accounts(integer), verify_holds(integer), verify_postings(integer),
+    verify_entries(bigint, integer), verify_blocks(bigint, integer), verify_sealing(integer),
+    verify_snapshots(integer) TO purser_app;
