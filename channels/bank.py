@@ -1,7 +1,7 @@
 """The bank: pay in by redirect to its cashier page, pay out to a bank account.
 
-Speaks signed JSON over HTTP (`signed_json.py`). The bank is idempotent on our request number. An answer
-that is late, cut, too large, unsigned or undefined is `UNKNOWN`, never a failure.
+Speaks signed JSON over HTTP (`signed_json.py`). The bank is idempotent on our request number. An
+answer that is late, cut, too large, unsigned or undefined is `UNKNOWN`, never a failure.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ async def invoke(instruction: Instruction) -> Result:
     """Send a pay-in or a payout; a resend under the same number is booked once. Never raises.
 
     A pay-in answers `PENDING` with the `action_url` of the bank's cashier page; a payout answers
-    `PENDING`, and the outcome comes by callback. `NOT_SENT` only where no byte can have left, or the
-    bank signs that it refused the request before looking at it.
+    `PENDING`, and the outcome comes by callback. `NOT_SENT` only where no byte can have left, or
+    the bank signs that it refused the request before looking at it.
     """
     fields: dict[str, Any] = {
         "number": instruction.request_number,
@@ -93,7 +93,7 @@ async def query(request_number: str) -> Result:
 
 
 async def close(request_number: str) -> Result:
-    """End an unpaid pay-in: `CLOSED`, or what it already is. Never raises. A payout is not ended."""
+    """End an unpaid pay-in: `CLOSED`, or what it already is. A payout stays. Never raises."""
     path = f"/v1/instructions/{quote(request_number, safe='')}/close"
     return await _call("POST", path, {}, request_number, ResultKind.UNKNOWN)
 
@@ -101,8 +101,8 @@ async def close(request_number: str) -> Result:
 def parse_callback(headers: Mapping[str, str], body: bytes) -> CallbackEvent:
     """The verified event in a callback.
 
-    Raises `SignatureInvalid` for a wrong signature, key, time or client, all alike, before the body is
-    parsed; `InvalidArgument` for a body that the bank signed but that says nothing defined.
+    Raises `SignatureInvalid` for a wrong signature, key, time or client, all alike, before the body
+    is parsed; `InvalidArgument` for a body that the bank signed but that says nothing defined.
     """
     settings = configuration.current()
     path = f"{urlsplit(settings.public_url).path.rstrip('/')}/callbacks/{CHANNEL.code}"
@@ -130,7 +130,7 @@ def parse_callback(headers: Mapping[str, str], body: bytes) -> CallbackEvent:
     )
 
 
-def acknowledge(event: CallbackEvent) -> Acknowledgement:
+def acknowledge(event: CallbackEvent) -> Acknowledgement:  # noqa: ARG001
     """The bank repeats a callback until it reads exactly these bytes with status 200."""
     return Acknowledgement(200, {"content-type": "application/json"}, ACKNOWLEDGED)
 
@@ -138,8 +138,9 @@ def acknowledge(event: CallbackEvent) -> Acknowledgement:
 def parse_statement(content: bytes) -> list[StatementLine]:
     """The bookings of one day's statement, in the bank's order.
 
-    A CSV file: a row of column names, one row per booking with decimal amounts (money out negative), and
-    a last row `TOTAL,<number of bookings>`. Raises `InvalidArgument` for a file that is cut or wrong.
+    A CSV file: a row of column names, one row per booking with decimal amounts (money out
+    negative), and a last row `TOTAL,<number of bookings>`. Raises `InvalidArgument` for a file
+    that is cut or wrong.
     """
     try:
         rows = list(csv.reader(io.StringIO(content.decode("utf-8")), strict=True))

@@ -1,8 +1,8 @@
 """The circuit breaker: a channel's operation that keeps failing is left alone, then probed.
 
-One per channel and operation, in this process only. It opens when at least half of the last calls (at
-most 20, with at least 5 failures) ended without an answer; a decline is an answer. After a pause one
-call at a time probes; two good ones in a row close it, a bad one starts the pause again.
+One per channel and operation, in this process only. It opens when at least half of the last calls
+(at most 20, with at least 5 failures) ended without an answer; a decline is an answer. After a
+pause one call at a time probes; two good ones in a row close it, a bad one starts the pause again.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ _breakers: dict[tuple[str, str], Breaker] = {}
 async def guarded(channel: str, operation: str, call: Callable[[], Awaitable[Result]]) -> Result:
     """The result of `call()`, or at once `BREAKER_OPEN` without calling it.
 
-    `operation` is `invoke`, `query` or `close`. Only an instruction that was not sent is `NOT_SENT`;
-    a query or close that was not sent says nothing of its instruction and is `UNKNOWN`. Never raises,
-    except when it is cancelled.
+    `operation` is `invoke`, `query` or `close`. Only an instruction that was not sent is
+    `NOT_SENT`; a query or close that was not sent says nothing of its instruction and is `UNKNOWN`.
+    Never raises, except when it is cancelled.
     """
     breaker = _breakers.setdefault((channel, operation), Breaker())
     if not _admits(breaker):
@@ -56,10 +56,11 @@ async def guarded(channel: str, operation: str, call: Callable[[], Awaitable[Res
     try:
         result = await call()
     except asyncio.CancelledError:
-        # Nobody waited for the end of the call, so it tells nothing; only the probe's place is freed.
+        # Nobody waited for the end of the call: it tells nothing, only the probe's place is freed.
         breaker.probing = breaker.probing and not probing
         raise
-    except Exception:  # The edge of the channel call: a bug in an adapter must not lose an outcome.
+    except Exception:
+        # The edge of the channel call: a bug in an adapter must not lose an outcome.
         logger.exception("the channel %s broke in %s", channel, operation)
         result = Result(kind=ResultKind.UNKNOWN, reason="CALL_BROKE")
     _observe(breaker, result, probing=probing)

@@ -23,11 +23,11 @@ class InstructionKind(StrEnum):
 
 
 class ResultKind(StrEnum):
-    """What one call, one query or one callback told. Only the first three are the channel's verdict.
+    """What one call, query or callback told. Only the first three are the channel's verdict.
 
-    `NOT_SENT`: the channel certainly did not act on this instruction; a query or a close that never left
-    proves nothing about the instruction, so it is `UNKNOWN`. `NOT_FOUND`: it knows no such number
-    (queries and closes only). `CLOSED`: the number is unpaid and can no longer be paid.
+    `NOT_SENT`: the channel certainly did not act on this instruction; a query or a close that never
+    left proves nothing about the instruction, so it is `UNKNOWN`. `NOT_FOUND`: it knows no such
+    number (queries and closes only). `CLOSED`: the number is unpaid and can no longer be paid.
     """
 
     SUCCESS = "SUCCESS"
@@ -51,10 +51,10 @@ class AmountLimits:
 class ChannelProfile:
     """What a channel can do, what it costs, and how far its answers may be trusted.
 
-    `limits` maps each currency it carries to its limits. A "no such number" counts as `NOT_SENT` only
-    where `queries_consistent`, and only `not_found_final_seconds` after the instruction was sent.
-    `success_may_be_withdrawn` names the kinds whose success can later turn into a failure (a payout
-    that is returned). The payer can act for `payer_session_seconds` after the instruction.
+    `limits` maps each currency it carries to its limits. A "no such number" counts as `NOT_SENT`
+    only where `queries_consistent`, and only `not_found_final_seconds` after the instruction was
+    sent. `success_may_be_withdrawn` names the kinds whose success can later turn into a failure (a
+    payout that is returned). The payer can act for `payer_session_seconds` after the instruction.
     """
 
     code: str
@@ -100,8 +100,8 @@ class Destination:
 class Instruction:
     """One order to a channel. A resend carries the same number and the same values.
 
-    `notify_url` receives the callbacks; `return_url` is where the payer's browser goes afterwards and
-    proves nothing. `destination` is given for `PAY_OUT` alone.
+    `notify_url` receives the callbacks; `return_url` is where the payer's browser goes afterwards
+    and proves nothing. `destination` is given for `PAY_OUT` alone.
     """
 
     request_number: str
@@ -159,7 +159,7 @@ class CallbackEvent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatementLine:
-    """One booking of the channel's own statement; `amount_minor` is negative for money going out."""
+    """One booking of the channel's own statement; the amount is negative for money going out."""
 
     channel_trade_no: str
     request_number: str

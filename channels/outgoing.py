@@ -43,13 +43,13 @@ async def exchange(
 ) -> Exchange:
     """Send one request and read its whole answer. Never raises, except when it is cancelled.
 
-    Redirects are not followed. The time-out covers everything from connecting to the last byte, so an
-    answer that drips in slowly ends like one that never comes.
+    Redirects are not followed. The time-out covers everything from connecting to the last byte, so
+    an answer that drips in slowly ends like one that never comes.
     """
     started_ms = clock.monotonic_ms()
     began = False
 
-    async def on_progress(name: str, info: dict[str, Any]) -> None:
+    async def on_progress(name: str, info: dict[str, Any]) -> None:  # noqa: ARG001
         nonlocal began
         began = began or name.endswith("send_request_headers.started")
 

@@ -48,7 +48,7 @@ def checked(modules: list[ModuleType]) -> dict[str, Channel]:
                 raise RuntimeError(f"{module.__name__} has no function {name}")
         if profile.code in by_code:
             raise RuntimeError(f"two channels have the code {profile.code}")
-        by_code[profile.code] = cast(Channel, module)
+        by_code[profile.code] = cast("Channel", module)
     if not by_code:
         raise RuntimeError("there is no channel")
     return by_code

@@ -1,8 +1,8 @@
 """The signature around every message of the generic bank protocol, in both directions.
 
-Ed25519 over subject, timestamp, nonce and the raw body. The subject is `POST /path` for a request or
-a callback and `200 POST /path` for an answer, which also repeats its request's nonce, so no message
-can stand for another one. Verify first, parse afterwards.
+Ed25519 over subject, timestamp, nonce and the raw body. The subject is `POST /path` for a request
+or a callback and `200 POST /path` for an answer, which also repeats its request's nonce, so no
+message can stand for another one. Verify first, parse afterwards.
 """
 
 from __future__ import annotations
@@ -71,7 +71,10 @@ def refusal(
     *,
     nonce: str | None = None,
 ) -> str | None:
-    """Why this message must not be believed, or None if it may be. `nonce`: the one it must repeat."""
+    """Why this message must not be believed, or None if it may be.
+
+    `nonce` is the one that an answer must repeat.
+    """
     lowered = {name.lower(): value for name, value in headers.items()}
     public_key = public_key_of(public_key_pem)
     timestamp = lowered.get(TIMESTAMP_HEADER, "")

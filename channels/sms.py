@@ -28,7 +28,8 @@ async def send(destination: str, text: str) -> Result:
     """Hand `text` to the provider for a phone number (E.164) or an e-mail address. Never raises.
 
     `SUCCESS` means that the provider took it, not that it was read. `DECLINED` is final (no such
-    destination); `NOT_SENT` and `UNKNOWN` may be tried again: a message that comes twice does no harm.
+    destination); `NOT_SENT` and `UNKNOWN` may be tried again: a message that comes
+    twice does no harm.
     """
     settings = configuration.current()
     body = orjson.dumps({"destination": destination, "text": text})

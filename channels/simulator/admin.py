@@ -40,7 +40,7 @@ def guarded(endpoint: Endpoint) -> Endpoint:
 
 
 async def add_fault(request: Request) -> Response:
-    """POST a line of the script: the fields of `Plan`, of which `operation` and `fault` are needed."""
+    """POST a line of the script: the fields of `Plan`; `operation` and `fault` are needed."""
     bank: Bank = request.app.state.bank
     given: dict[str, Any] = fields.parsed(await limited_body(request))
     if unknown := given.keys() - PLAN_FIELDS:

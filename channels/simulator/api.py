@@ -1,7 +1,7 @@
 """The bank's signed interface: payments, payouts, queries, closes and statements.
 
-Every request's signature, time and nonce are verified before it is read; every answer, refusals too, is
-signed. The fault script acts here, before and after the bank commits, and nowhere in the books.
+Every request's signature, time and nonce are verified before it is read; every answer, refusals
+too, is signed. The fault script acts here, before and after the bank commits, never in the books.
 """
 
 from __future__ import annotations
@@ -87,8 +87,8 @@ def pay_in(bank: Bank, given: dict[str, Any], struck: Struck) -> tuple[int, dict
 def pay_out(bank: Bank, given: dict[str, Any], struck: Struck) -> tuple[int, dict[str, Any]]:
     """Take a payout. The last two digits of the account decide what becomes of it:
 
-    01 refused at once · 02 soft refusal (bank away) · 03 refused later · 04 paid and later returned ·
-    05 never ends · anything else paid after a short delay.
+    01 refused at once · 02 soft refusal (bank away) · 03 refused later ·
+    04 paid and later returned · 05 never ends · anything else paid after a short delay.
     """
     row = fields.instruction("PAY_OUT", given)
     seconds = bank.settings.payout_seconds * bank.settings.time_factor
@@ -103,7 +103,7 @@ def pay_out(bank: Bank, given: dict[str, Any], struck: Struck) -> tuple[int, dic
     return _registered(bank, row, verdict, struck)
 
 
-def query(bank: Bank, given: dict[str, Any], struck: Struck) -> tuple[int, dict[str, Any]]:
+def query(bank: Bank, given: dict[str, Any], _: Struck) -> tuple[int, dict[str, Any]]:
     """The state of a number."""
     row = ledger.found(bank.connection, given["number"])
     return (200, _state(bank, row)) if row else (404, {"error": "NUMBER_UNKNOWN"})
@@ -256,7 +256,7 @@ def _signed(
 class _CutAnswer(Response):
     """An answer that ends before it said anything: the server closes the connection under it."""
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
         headers = [(b"content-length", b"1000")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
 

@@ -1,4 +1,4 @@
-"""The simulator put together: one Starlette application, one SQLite file, one loop of deliveries."""
+"""The simulator put together: a Starlette application, a SQLite file, a loop of deliveries."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def serve(settings: SimulatorSettings, host: str, port: int) -> None:
     uvicorn.Server(config).run()
 
 
-async def healthy(request: Request) -> Response:
+async def healthy(_: Request) -> Response:
     """GET: 200 as soon as the simulator takes requests."""
     return JSONResponse({"status": "ok"})
 

@@ -1,7 +1,7 @@
 """Calls the client back, again and again, until it answers with the exact acknowledgement.
 
-The schedule is in the database, so a restart forgets no callback. Each try is signed anew; the event id
-and the body stay the same.
+The schedule is in the database, so a restart forgets no callback. Each try is signed anew; the
+event id and the body stay the same.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ PARALLEL_MAX = 50
 
 @dataclass(slots=True)
 class Bank:
-    """What one running simulator holds. `wake` tells the delivery loop that there is something new."""
+    """What one running simulator holds. `wake` tells the delivery loop of something new."""
 
     settings: SimulatorSettings
     connection: sqlite3.Connection

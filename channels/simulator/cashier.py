@@ -31,8 +31,11 @@ HEADERS = {
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>Simulated bank</title>
 <meta name="viewport" content="width=device-width">
-<style>body{{font:1.1rem sans-serif;max-width:24rem;margin:4rem auto}}button{{font:inherit;margin:.3rem}}</style>
-</head><body><h1>Simulated bank</h1><p>{description}</p><p><b>{amount} {currency}</b></p>{rest}</body></html>
+<style>
+body{{font:1.1rem sans-serif;max-width:24rem;margin:4rem auto}}button{{font:inherit;margin:.3rem}}
+</style></head><body>
+<h1>Simulated bank</h1><p>{description}</p><p><b>{amount} {currency}</b></p>{rest}
+</body></html>
 """
 BUTTONS = """<form method="post">
 <button name="action" value="pay">Pay</button>

@@ -77,8 +77,8 @@ APPLIES_TO: Mapping[Fault, frozenset[FaultOperation]] = {
 class Plan:
     """One line of the script. `count` absent: for ever; `number` absent: for every instruction.
 
-    `seconds` is for delays and for the success after a close, `amount_minor` is added to a wrong amount,
-    `reason`, `retryable` and `soft` are for a decline.
+    `seconds` is for delays and for the success after a close, `amount_minor` is added to a wrong
+    amount, `reason`, `retryable` and `soft` are for a decline.
     """
 
     operation: FaultOperation
@@ -104,8 +104,8 @@ def add(connection: sqlite3.Connection, plan: Plan) -> int:
     """Put a line at the end of the script; returns its id."""
     cursor = connection.execute(
         """
-        INSERT INTO fault (operation, fault, number, count_left, probability, seed, seconds, amount_minor,
-                           reason, retryable, soft)
+        INSERT INTO fault (operation, fault, number, count_left, probability, seed, seconds,
+                           amount_minor, reason, retryable, soft)
         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
         """,
         (

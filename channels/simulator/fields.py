@@ -63,7 +63,7 @@ def instruction(kind: str, given: dict[str, Any]) -> dict[str, Any]:
     if kind == "PAY_IN" and given.get("return_url") is not None:
         row["return_url"] = _required(given, "return_url", _page)
     if kind == "PAY_OUT":
-        row["account_number"] = _required(given, "account_number", _matching(r"[A-Z0-9]{6,34}"))
+        row["account_number"] = _required(given, "account_number", _matching(r"[A-Za-z0-9]{5,34}"))
         row["holder_name"] = _required(given, "holder_name", _text_up_to(140))
         row["bank_code"] = _required(given, "bank_code", _matching(r"[A-Za-z0-9]{1,32}"))
     return row

@@ -1,7 +1,7 @@
-"""The bank's books: each instruction once under its number, each movement of money as a double entry.
+"""The bank's books: each instruction once under its number, each movement as a double entry.
 
-Every change of an instruction's status, its booking and its callback are one transaction, so that what
-the bank did, says and will call back never differ, whenever this process is killed.
+Every change of an instruction's status, its booking and its callback are one transaction, so that
+what the bank did, says and will call back never differ, whenever this process is killed.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ def register(
     """Store a new instruction, with what becomes of it, and return its row.
 
     A number that is known stays what it is, whatever came with it now: the bank books it once (the
-    caller compares); only a soft refusal is considered again. A refusal given at once is in the answer
-    and is not called back. `fields["silent"]` keeps all callbacks about the number back.
+    caller compares); only a soft refusal is considered again. A refusal given at once is in the
+    answer and is not called back. `fields["silent"]` keeps all callbacks about the number back.
     """
     with transaction(connection):
         number = fields["number"]
@@ -68,7 +68,10 @@ def register(
                 "occurred_at": clock.now().timestamp(),
             }
             columns, places = ", ".join(row), ", ".join(f":{name}" for name in row)
-            connection.execute(f"INSERT INTO instruction ({columns}) VALUES ({places})", row)
+            connection.execute(
+                f"INSERT INTO instruction ({columns}) VALUES ({places})",  # noqa: S608
+                row,
+            )
             _take_verdict(connection, number, verdict, quietly=verdict.status == "DECLINED")
         elif known["status"] == "DECLINED" and known["soft"]:
             _take_verdict(connection, number, verdict, quietly=verdict.status == "DECLINED")
@@ -78,7 +81,7 @@ def register(
 def decide(
     connection: sqlite3.Connection, number: str, verdict: Verdict, *, only_from: str | None = None
 ) -> bool:
-    """Give a known instruction a verdict, if it stands at `only_from`; returns whether it took it."""
+    """Give a known instruction a verdict, if it stands at `only_from`; tells whether it did."""
     with transaction(connection):
         row = found(connection, number)
         if row is None or (only_from is not None and row["status"] != only_from):
@@ -88,7 +91,7 @@ def decide(
 
 
 def apply_due(connection: sqlite3.Connection) -> None:
-    """Do what was to happen by now: payouts that end or return, late successes, expired sessions."""
+    """Do what is due: payouts that end or return, late successes, expired sessions."""
     at = clock.now().timestamp()
     due = connection.execute(
         "SELECT number, due_status, due_reason FROM instruction WHERE due_at <= ?", (at,)
@@ -133,8 +136,8 @@ def bookings(connection: sqlite3.Connection, begin: float, end: float) -> list[s
     """What was booked from `begin` until before `end`; amounts of money out are negative."""
     return connection.execute(
         """
-        SELECT posting.booked_at, posting.type, instruction.trade_no, posting.number, posting.currency,
-               CASE posting.credit_account WHEN 'client' THEN posting.amount_minor
+        SELECT posting.booked_at, posting.type, instruction.trade_no, posting.number,
+               posting.currency, CASE posting.credit_account WHEN 'client' THEN posting.amount_minor
                ELSE -posting.amount_minor END AS amount_minor
         FROM posting JOIN instruction USING (number)
         WHERE posting.booked_at >= ? AND posting.booked_at < ? ORDER BY posting_id
@@ -161,7 +164,7 @@ def _take_verdict(
         )
         if before["soft"]:
             connection.execute(
-                "UPDATE instruction SET status = 'PENDING', reason = NULL, soft = 0 WHERE number = ?",
+                "UPDATE instruction SET status='PENDING', reason = NULL, soft = 0 WHERE number = ?",
                 (number,),
             )
         return
@@ -192,18 +195,21 @@ def _book(connection: sqlite3.Connection, row: sqlite3.Row, type_: str, at: floa
     amount_minor, currency = row["amount_minor"], row["currency"]
     connection.execute(
         """
-        INSERT INTO posting (number, type, debit_account, credit_account, amount_minor, currency, booked_at)
+        INSERT INTO posting (number, type, debit_account, credit_account, amount_minor, currency,
+                             booked_at)
         VALUES (?, ?, ?, ?, ?, ?, ?)
         """,
         (row["number"], type_, debit, credit, amount_minor, currency, at),
     )
-    for account, column in ((debit, "debits_minor"), (credit, "credits_minor")):
+    for account, debit_minor, credit_minor in ((debit, amount_minor, 0), (credit, 0, amount_minor)):
         connection.execute(
-            f"""
-            INSERT INTO balance (account, currency, {column}) VALUES (?, ?, ?)
-            ON CONFLICT (account, currency) DO UPDATE SET {column} = {column} + excluded.{column}
+            """
+            INSERT INTO balance (account, currency, debits_minor, credits_minor)
+            VALUES (?, ?, ?, ?) ON CONFLICT (account, currency) DO UPDATE
+            SET debits_minor = debits_minor + excluded.debits_minor,
+                credits_minor = credits_minor + excluded.credits_minor
             """,
-            (account, currency, amount_minor),
+            (account, currency, debit_minor, credit_minor),
         )
 
 
@@ -238,7 +244,8 @@ def _balanced(connection: sqlite3.Connection) -> bool:
     from_postings = connection.execute(
         """
         SELECT account, currency, sum(debit), sum(credit) FROM (
-            SELECT debit_account AS account, currency, amount_minor AS debit, 0 AS credit FROM posting
+            SELECT debit_account AS account, currency, amount_minor AS debit, 0 AS credit
+            FROM posting
             UNION ALL SELECT credit_account, currency, 0, amount_minor FROM posting
         ) GROUP BY account, currency ORDER BY account, currency
         """

@@ -22,7 +22,7 @@ WEBHOOKS_SHOWN_MAX = 100
 
 
 async def receive(request: Request) -> Response:
-    """POST: 204 for a webhook that a registered secret signed, or while none is registered; else 401."""
+    """POST: 204 if a registered secret signed it, or while none is registered; else 401."""
     bank: Bank = request.app.state.bank
     try:
         body = await limited_body(request)

@@ -1,6 +1,7 @@
 """The simulator stands for the phone: it takes signed messages, shows them in its log and as JSON.
 
-Whoever can read this log can read the codes in it. That is its purpose, and why it runs nowhere live.
+Whoever can read this log can read the codes in it. That is its purpose, and why it is never
+run beside a live environment.
 """
 
 from __future__ import annotations
@@ -63,7 +64,10 @@ async def show(request: Request) -> Response:
     """GET: the last messages to one destination, newest first."""
     bank: Bank = request.app.state.bank
     rows = bank.connection.execute(
-        "SELECT text, received_at FROM message WHERE destination = ? ORDER BY message_id DESC LIMIT ?",
+        """
+        SELECT text, received_at FROM message WHERE destination = ?
+        ORDER BY message_id DESC LIMIT ?
+        """,
         (request.path_params["destination"], MESSAGES_SHOWN_MAX),
     ).fetchall()
     return JSONResponse(

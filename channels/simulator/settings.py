@@ -12,8 +12,8 @@ from channels import signed_json
 class SimulatorSettings:
     """Durations in seconds. `time_factor` shrinks the callback schedule and the payout's delays.
 
-    `public_url` is where payers' browsers reach this process. `return_seconds` is how long after its
-    success a payout to an account ending in 04 is returned.
+    `public_url` is where payers' browsers reach this process. `return_seconds` is how long after
+    its success a payout to an account ending in 04 is returned.
     """
 
     database_path: Path

@@ -1,7 +1,7 @@
-"""The simulator's own memory: one SQLite file that survives its restarts and shares nothing with us.
+"""The simulator's own memory: one SQLite file that survives restarts and shares nothing with us.
 
-Statements take far less than a millisecond, so they run on the event loop; no transaction is ever open
-across an `await`.
+Statements take far less than a millisecond, so they run on the event loop; no transaction is ever
+open across an `await`.
 """
 
 from __future__ import annotations

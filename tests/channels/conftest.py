@@ -58,7 +58,7 @@ def free_port() -> int:
 
 @contextmanager
 def serving(app: Starlette, port: int) -> Iterator[None]:
-    """The application on a port, in a thread with an event loop of its own, until the block ends."""
+    """The application on a port, in a thread and event loop of its own, until the block ends."""
     config = uvicorn.Config(app, "127.0.0.1", port, log_level="critical", ws="none")
     config.timeout_graceful_shutdown = 1
     server = uvicorn.Server(config)
@@ -151,7 +151,7 @@ class Simulator:
 
 @pytest.fixture
 def settings(tmp_path: Path) -> SimulatorSettings:
-    """The simulator's settings, on a fast clock; the test's configuration holds the other halves."""
+    """The simulator's settings, on a fast clock; our configuration holds the other halves."""
     our_private, our_public = key_pair()
     bank_private, bank_public = key_pair()
     simulator_port, our_port = free_port(), free_port()

@@ -1,4 +1,4 @@
-"""The simulator itself: strict with requests, closed to strangers, true to its books when it is killed."""
+"""The simulator: strict with requests, closed to strangers, true to its books when killed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every way in which the bank's answer can be lost or wrong ends as a value, bounded in time and size."""
+"""Every way to lose or spoil the bank's answer ends as a value, bounded in time and size."""
 
 from __future__ import annotations
 
