@@ -34,6 +34,7 @@ class Configuration:
     risk_model_directory: Path
     small_amount_limit_minor: int = 200_00
     small_amount_daily_limit_minor: int = 1_000_00
+    callback_confirm_over_minor: int = 1_000_000_00
     order_expiry_seconds: int = 1_800
     challenge_seconds: int = 300
     review_seconds: int = 86_400

@@ -22,6 +22,7 @@ PACKAGES = ("core", "identity", "wallet", "risk_model", "payments")
 ROLES = {
     "purser_app": "LOGIN",
     "purser_poster": "NOLOGIN",
+    "purser_lookup": "NOLOGIN",
     "purser_sealer": "NOLOGIN",
     "purser_reader": "NOLOGIN",
 }
@@ -40,6 +41,7 @@ async def apply(owner_url: str) -> None:
         await migrate(config=_config(owner_url))
         await Tortoise.close_connections()
         async with connection.transaction():
+            await connection.execute("SET LOCAL check_function_bodies = off")
             for path in function_files():
                 await connection.execute(path.read_text())
     finally:
@@ -53,7 +55,8 @@ def function_files() -> list[Path]:
 
 def guard_sql(package: str) -> str:
     """The constraints, grants, triggers and policies of one package's tables."""
-    return (Path(__file__).parent / "sql" / f"{package}.sql").read_text()
+    folder = Path(__file__).parent / "sql"
+    return "\n".join(path.read_text() for path in sorted(folder.glob(f"{package}*.sql")))
 
 
 def missing_roles_sql(present: set[str]) -> str:

@@ -138,7 +138,7 @@ ORDER_CHANGES: dict[OrderState, frozenset[OrderState]] = {
     _S.FAILED: frozenset({_S.SUCCEEDED, _S.LATE_PAID, _S.CLOSED, _S.CONFLICTED}),
     _S.CLOSING: frozenset({_S.CLOSED, _S.SUCCEEDED, _S.LATE_PAID, _S.CONFLICTED}),
     _S.CLOSED: frozenset({_S.LATE_PAID, _S.CONFLICTED}),
-    _S.LATE_PAID: frozenset({_S.LATE_REFUNDED}),
+    _S.LATE_PAID: frozenset({_S.LATE_REFUNDED, _S.SUCCEEDED}),
     _S.LATE_REFUNDED: frozenset({_S.LATE_PAID}),
     _S.CONFLICTED: frozenset({_S.SUCCEEDED, _S.FAILED}),
 }

@@ -14,7 +14,7 @@ $$ SELECT nullif(split_part(nullif(current_setting('purser.principal', true), ''
 
 -- Operators and the system see all, a merchant the rows that name it, a customer the rows that name
 -- them at any merchant; where no principal is set nobody sees anything.
-CREATE FUNCTION principal_sees(merchant_id uuid, VARIADIC customer_ids uuid[]) RETURNS boolean
+CREATE FUNCTION principal_sees(merchant_id uuid, VARIADIC customer_ids uuid[] DEFAULT '{}') RETURNS boolean
 LANGUAGE sql STABLE PARALLEL SAFE AS
 $$
     SELECT coalesce(

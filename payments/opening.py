@@ -1,0 +1,427 @@
+"""Opening an order: risk assessment, order generation, and what an order number met again means.
+
+The steps of phase A for PAY, TOP_UP, TRANSFER and PAYOUT. Nothing here waits or writes; the pipeline
+commits the member that `generate_order` returns.
+"""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from types import ModuleType
+from typing import Any
+
+from core import configuration, ids
+from core.errors import (
+    AlreadyPaid,
+    InsufficientAvailable,
+    OrderParamMismatch,
+    PurserError,
+    RiskBlocked,
+    error_of,
+)
+from core.money import fee_minor
+from identity import codes
+from payments import update
+from payments.group import Effects, Known, Member, PasswordlessUse
+from payments.notices import finish_event, order_event
+from payments.product import Event, Interaction, Movement
+from payments.products.registry import product_module
+from payments.routing import Route
+from payments.states import (
+    ChallengeState,
+    OperationState,
+    OperationType,
+    OrderState,
+    PayoutProgress,
+)
+from payments.values import Challenge, OpenOrder, Operation, Order
+from risk_model import assessment as risk
+from wallet.ledger import Entry
+
+FIRST_STAGE = "PRE_AUTH"
+DISPATCH_DEADLINE_SECONDS = 15
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assessed:
+    """The risk decision, and whether the product asks for a proof of its own."""
+
+    assessment: risk.Assessment
+    subject: risk.Subject
+    asks_proof: bool
+    passwordless_use: PasswordlessUse | None
+
+
+def subject_of(request: OpenOrder, known: Known | None = None) -> risk.Subject:
+    """What the risk model is asked about; a replayed payment is judged at its recorded instant."""
+    at = request.effective_at or (known.now if known else None)
+    return risk.Subject(
+        operation=request.type.value,
+        amount_minor=request.money.amount_minor,
+        currency=request.money.currency,
+        customer_id=request.caller.id if request.caller.kind == "customer" else None,
+        merchant_id=request.merchant_id,
+        payee_customer_id=request.payee_customer_id,
+        effective_at=at,
+    )
+
+
+def assess_risk(request: OpenOrder, known: Known, module: ModuleType) -> Assessed:
+    """Score the payment on the profiles that were read; add the proof that the product wants.
+
+    A payer pays small amounts without a proof, up to a limit a day; a merchant's own request is
+    signed and is never challenged: what would be a challenge goes to review.
+    """
+    settings = configuration.current()
+    subject = subject_of(request, known)
+    found = risk.assess([subject], [known.profiles])[0]
+    if found.outcome == "CHALLENGE" and request.caller.kind == "merchant":
+        found = replace(found, outcome="REVIEW")
+    asks, use = False, None
+    if module.PRODUCT.interactions[request.type] is Interaction.PROOF_OVER_SMALL_AMOUNT:
+        amount = request.money.amount_minor
+        used = known.passwordless_used_minor + amount
+        asks = (
+            amount > settings.small_amount_limit_minor
+            or used > settings.small_amount_daily_limit_minor
+        )
+        if not asks and request.effective_at is None:
+            use = _passwordless_use(request, known, settings.small_amount_daily_limit_minor)
+    return Assessed(
+        assessment=found,
+        subject=subject,
+        asks_proof=asks and found.outcome == "ALLOW",
+        passwordless_use=use if found.outcome == "ALLOW" else None,
+    )
+
+
+def met_again(request: OpenOrder, known: Known, idempotency: dict[str, str] | None) -> Member:
+    """The order number is taken: the same order for the same body; raises `OrderParamMismatch` else."""
+    order = known.order
+    assert order is not None
+    same = (
+        order.type is request.type
+        and order.product == request.product
+        and order.amount_minor == request.money.amount_minor
+        and order.currency == request.money.currency
+        and order.payee_customer_id == request.payee_customer_id
+        and (request.caller.kind == "merchant" or order.payer_customer_id == request.caller.id)
+    )
+    if not same:
+        raise OrderParamMismatch(field=("merchantOrderNo",))
+    refusal: PurserError | None = None
+    if order.state is OrderState.SUCCEEDED:
+        refusal = AlreadyPaid(field=("merchantOrderNo",))
+    elif order.state is OrderState.FAILED:
+        refusal = error_of(order.failure_reason or "CHANNEL_DECLINED")
+    return Member(
+        principal=request.caller,
+        order_id=order.order_id,
+        expected_version=order.version,
+        idempotency=idempotency,
+        done=Effects(
+            order=order,
+            operation=opening_operation(known.operations),
+            refusal=refusal,
+            writes_order=False,
+        ),
+    )
+
+
+def generate_order(
+    request: OpenOrder,
+    known: Known,
+    module: ModuleType,
+    details: dict[str, Any],
+    route: Route | None,
+    assessed: Assessed,
+    idempotency: dict[str, str] | None,
+) -> Member:
+    """Order, operation, decision, profiles, key, hold or postings, and outbox row, for one commit.
+
+    ALLOW of a local product books at once; of a channel product it leaves the operation to the
+    dispatcher. CHALLENGE and REVIEW hold the money; BLOCK is committed as FAILED, for the labels.
+    """
+    order, operation = _new(request, known, details)
+    decision = risk.decision_row(
+        assessed.assessment,
+        decision_id=ids.new_id(),
+        order_id=order.order_id,
+        stage=FIRST_STAGE,
+        attempt=1,
+        merchant_id=order.merchant_id,
+        customer_id=order.payer_customer_id,
+        subject=assessed.subject,
+    )
+    plan = _Plan(request, known.now, module, order, operation, route)
+    outcome = assessed.assessment.outcome
+    if outcome == "BLOCK":
+        done = plan.blocked()
+    elif outcome == "REVIEW":
+        done = plan.reviewed()
+    elif outcome == "CHALLENGE" or assessed.asks_proof:
+        done = plan.challenged()
+    else:
+        done = plan.allowed()
+    profiles = tuple(assessed.assessment.profiles)
+    assessed_rows = {"decisions": (decision,), "profiles": profiles}
+    done = replace(done, passwordless_use=assessed.passwordless_use, **assessed_rows)
+    refused = replace(plan.refused(), **assessed_rows) if done.entry else None
+    return Member(
+        principal=request.caller,
+        order_id=order.order_id,
+        expected_version=None,
+        idempotency=idempotency,
+        done=done,
+        refused=refused,
+    )
+
+
+def opening_operation(operations: tuple[Operation, ...]) -> Operation:
+    """The operation that opened the order."""
+    return next(each for each in operations if each.type in _OPENING)
+
+
+def binding_of(order: Order) -> str:
+    """What a challenge is bound to: order, amount, currency and payee; any change voids it."""
+    payee = order.payee_customer_id or order.merchant_id
+    return codes.binding_of(order.order_id, order.amount_minor, order.currency, payee)
+
+
+_OPENING = (
+    OperationType.PAY,
+    OperationType.TOP_UP,
+    OperationType.TRANSFER,
+    OperationType.PAYOUT,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """The endings that one new order may have; each returns what it writes."""
+
+    request: OpenOrder
+    now: Any
+    module: ModuleType
+    order: Order
+    operation: Operation
+    route: Route | None
+
+    def allowed(self) -> Effects:
+        if self.route is None:
+            order, operation = update.succeeded(self.order, self.operation, self.now)
+            return self._effects(order, operation, self._entry(Event.BOOKED))
+        if self.order.payout_progress is not None:
+            order = update.cleared(self.order, self.now)
+            entry = self._entry(Event.HELD)
+        else:
+            order, entry = self.order, None
+        finish = finish_event(self.operation, order.version)
+        return replace(self._effects(order, self.operation, entry), events=(finish,))
+
+    def challenged(self) -> Effects:
+        order = update.asks_proof(self.order, self.now)
+        assert order.payer_customer_id is not None
+        settings = configuration.current()
+        challenge = Challenge(
+            challenge_id=ids.new_id(),
+            order_id=order.order_id,
+            merchant_id=order.merchant_id,
+            customer_id=order.payer_customer_id,
+            binding=binding_of(order),
+            state=ChallengeState.PENDING.value,
+            wrong_count=0,
+            expires_at=self.now + timedelta(seconds=settings.challenge_seconds),
+            created_at=self.now,
+        )
+        effects = self._effects(order, self._waiting(), self._held())
+        return replace(effects, challenges=(challenge,))
+
+    def reviewed(self) -> Effects:
+        seconds = configuration.current().review_seconds
+        order = update.in_review(self.order, self.now)
+        order = replace(order, expires_at=self.now + timedelta(seconds=seconds))
+        return self._effects(order, self._waiting(), self._held())
+
+    def blocked(self) -> Effects:
+        order, operation = update.failed(self.order, self.operation, "RISK_BLOCKED", self.now)
+        return replace(self._effects(order, operation, None), refusal=RiskBlocked())
+
+    def refused(self) -> Effects:
+        """The ending that the books may choose; they fill in their own code."""
+        reason = InsufficientAvailable.code
+        order, operation = update.failed(self.order, self.operation, reason, self.now)
+        return replace(self._effects(order, operation, None), refusal=InsufficientAvailable())
+
+    def _effects(self, order: Order, operation: Operation, entry: Entry | None) -> Effects:
+        return Effects(
+            order=order,
+            operation=operation,
+            operations=(operation,),
+            entry=entry,
+            public_events=(order_event(order, operation),),
+        )
+
+    def _waiting(self) -> Operation:
+        """Nothing is due for it until the payer or the analyst has spoken."""
+        return replace(self.operation, next_check_at=None)
+
+    def _held(self) -> Entry | None:
+        """A local payment and a payout hold the money meanwhile; a top-up has nothing to hold."""
+        held = self.route is None or self.order.payout_progress is not None
+        return self._entry(Event.HELD) if held else None
+
+    def _entry(self, event: Event) -> Entry:
+        movement = Movement(
+            order=self.order,
+            operation=self.operation,
+            amount_minor=self.order.amount_minor,
+            fee_minor=self.operation.fee_minor,
+            channel=self.route.channel if self.route else None,
+        )
+        return entry_of(event, movement, self.module)
+
+
+def let_through(known: Known, order: Order) -> Effects:
+    """A passed challenge or an accepted review: the order goes on where it stopped.
+
+    A local payment is booked from its hold; a channel's operation goes to the dispatcher.
+    """
+    opening = opening_operation(known.operations)
+    started = update.next_version(order, known.now)
+    module = product_module(order.product)
+    if order.type in module.PRODUCT.channel_kinds:
+        done = update.cleared(started, known.now)
+        operation = replace(opening, next_check_at=known.now, updated_at=known.now)
+        entry, events = None, (finish_event(operation, done.version),)
+    else:
+        done, operation = update.succeeded(started, opening, known.now)
+        movement = Movement(
+            order=order,
+            operation=opening,
+            amount_minor=order.amount_minor,
+            fee_minor=opening.fee_minor,
+        )
+        entry, events = entry_of(Event.HOLD_BOOKED, movement, module), ()
+    return Effects(
+        order=done,
+        operation=operation,
+        operations=(operation,),
+        entry=entry,
+        events=events,
+        public_events=(order_event(done, operation),),
+    )
+
+
+def turned_away(known: Known, order: Order, reason: str) -> Effects:
+    """A failed challenge, a declined or lapsed review: the order fails, what it held is released."""
+    opening = opening_operation(known.operations)
+    started = update.next_version(order, known.now)
+    done, operation = update.failed(started, opening, reason, known.now)
+    return Effects(
+        order=done,
+        operation=operation,
+        operations=(operation,),
+        entry=release_entry(order, opening),
+        public_events=(order_event(done, operation),),
+    )
+
+
+def release_entry(order: Order, opening: Operation) -> Entry | None:
+    """The entry that releases what was held for the order; None where nothing was."""
+    module = product_module(order.product)
+    held = order.payout_progress is not None or (
+        order.state in (OrderState.REQUIRES_ACTION, OrderState.IN_REVIEW)
+        and order.type not in module.PRODUCT.channel_kinds
+    )
+    if not held:
+        return None
+    movement = Movement(order=order, operation=opening, amount_minor=order.amount_minor)
+    return entry_of(Event.HOLD_RELEASED, movement, module)
+
+
+def entry_of(event: Event, movement: Movement, module: ModuleType) -> Entry:
+    """The journal entry of one event of an operation; its id is the same on every run."""
+    order, operation = movement.order, movement.operation
+    return Entry(
+        entry_id=ids.derived_id(operation.operation_id, event.value),
+        kind=f"{operation.type.value}_{event.value}",
+        actions=tuple(module.movements(event, movement)),
+        order_id=order.order_id,
+        operation_id=operation.operation_id,
+        merchant_id=order.merchant_id,
+        effective_at=order.effective_at if order.effective_at != order.created_at else None,
+        description=operation.description,
+    )
+
+
+def _new(request: OpenOrder, known: Known, details: dict[str, Any]) -> tuple[Order, Operation]:
+    settings = configuration.current()
+    merchant = known.merchant
+    assert merchant is not None
+    payer = request.caller.id if request.caller.kind == "customer" else None
+    charged = request.type is OperationType.PAY
+    rate = merchant["fee_rate_millionths"] if charged else 0
+    order = Order(
+        order_id=ids.new_id(),
+        version=1,
+        merchant_id=request.merchant_id,
+        merchant_order_no=request.merchant_order_no,
+        type=request.type,
+        product=request.product,
+        state=OrderState.CREATED,
+        currency=request.money.currency,
+        amount_minor=request.money.amount_minor,
+        fee_rate_millionths=rate,
+        payout_progress=(
+            PayoutProgress.CREATED if request.type is OperationType.PAYOUT else None
+        ),
+        payer_customer_id=payer,
+        payee_customer_id=request.payee_customer_id,
+        description=request.description,
+        details=details,
+        return_url=request.return_url,
+        effective_at=request.effective_at or known.now,
+        expires_at=known.now + timedelta(seconds=settings.order_expiry_seconds),
+        created_at=known.now,
+        updated_at=known.now,
+    )
+    operation = Operation(
+        operation_id=ids.new_id(),
+        order_id=order.order_id,
+        merchant_id=order.merchant_id,
+        payer_customer_id=order.payer_customer_id,
+        payee_customer_id=order.payee_customer_id,
+        type=request.type,
+        operation_number=request.merchant_order_no,
+        state=OperationState.CREATED,
+        amount_minor=order.amount_minor,
+        currency=order.currency,
+        fee_minor=fee_minor(order.amount_minor, rate),
+        description=request.description,
+        next_check_at=known.now + timedelta(seconds=DISPATCH_DEADLINE_SECONDS),
+        created_at=known.now,
+        updated_at=known.now,
+    )
+    return order, operation
+
+
+def _passwordless_use(request: OpenOrder, known: Known, limit_minor: int) -> PasswordlessUse:
+    customer_id = request.caller.id
+    assert isinstance(customer_id, uuid.UUID)
+    used_on = known.now.date().isoformat()
+    return PasswordlessUse(
+        passwordless_use_id=passwordless_use_id(customer_id, request.money.currency, used_on),
+        customer_id=customer_id,
+        currency=request.money.currency,
+        used_on=used_on,
+        amount_minor=request.money.amount_minor,
+        limit_minor=limit_minor,
+    )
+
+
+def passwordless_use_id(customer_id: uuid.UUID, currency: str, used_on: str) -> uuid.UUID:
+    """One row per customer, currency and UTC day."""
+    return ids.derived_id(customer_id, f"passwordless:{currency}:{used_on}")

@@ -1,0 +1,39 @@
+"""Reviews: an analyst's verdict on an order that risk put aside. Nothing was sent meanwhile."""
+
+from __future__ import annotations
+
+from core.errors import Forbidden, InsufficientAvailable, NotFound, OperationNotSupported
+from payments.group import Effects, Known, Member
+from payments.opening import let_through, turned_away
+from payments.states import OrderState
+from payments.values import DecideReview
+
+DECLINED = "REVIEW_DECLINED"
+
+
+def decide_review(
+    request: DecideReview, known: Known, idempotency: dict[str, str] | None
+) -> Member:
+    """Accept: the order goes on where it stopped. Decline: it fails and what it held is released.
+
+    Raises `NotFound` and `OperationNotSupported`; only an operator decides.
+    """
+    order = known.order
+    if request.caller.kind != "operator":
+        raise Forbidden()
+    if order is None:
+        raise NotFound("There is no such order.", field=("orderId",))
+    if order.state is not OrderState.IN_REVIEW:
+        raise OperationNotSupported("This order is not in review.", field=("orderId",))
+    return Member(
+        principal=request.caller,
+        order_id=order.order_id,
+        expected_version=order.version,
+        idempotency=idempotency,
+        done=(
+            let_through(known, order)
+            if request.accept
+            else turned_away(known, order, DECLINED)
+        ),
+        refused=Effects(order=order, refusal=InsufficientAvailable(), writes_order=False),
+    )

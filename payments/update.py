@@ -1,0 +1,437 @@
+"""Where the state of an order is decided, and nowhere else.
+
+Each function takes an order (and its operation) as committed and returns them as they shall be; it
+reads no clock and writes nothing. `group.py` commits the result with the postings it calls for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from channels.contract import ChannelProfile, InstructionKind, Result, ResultKind
+from payments.product import Event, Product
+from payments.states import (
+    OperationState,
+    OperationType,
+    OrderState,
+    PayoutProgress,
+    RefundProgress,
+    SettlementProgress,
+    changed_operation_state,
+    changed_order_state,
+)
+from payments.values import Attempt, Operation, Order
+
+CALL_LIMIT_SECONDS = 20
+"""15 s for a call and 5 s of grace: an older `SUBMITTED` belongs to a process that died."""
+
+QUERY_SCHEDULE_SECONDS = (0, *(60,) * 5, 300, 600, 1_200, 1_800, 3_600, *(86_400,) * 5)
+"""Waits before each query of an unresolved operation; after the last one it needs attention."""
+FIRST_PENDING_STEP = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """What a channel's answer does. `event` is what happens to the money, if anything does.
+
+    `outcome` is noted on the channel event: APPLIED, ALREADY_PROCESSED, IGNORED, CONFLICTED or LATE.
+    """
+
+    order: Order
+    operation: Operation
+    attempt: Attempt
+    event: Event | None = None
+    amount_minor: int = 0
+    outcome: str = "APPLIED"
+
+
+def succeeded(order: Order, operation: Operation, now: datetime) -> tuple[Order, Operation]:
+    """The operation that opened the order took the whole amount."""
+    eligible = operation.type is OperationType.PAY
+    done = replace(
+        order,
+        state=changed_order_state(order.state, OrderState.SUCCEEDED),
+        authorized_minor=order.amount_minor,
+        captured_minor=order.amount_minor,
+        fee_minor=operation.fee_minor,
+        failure_reason=None,
+        closed_by=None,
+        action_url=None,
+        settlement_progress=SettlementProgress.ELIGIBLE if eligible else SettlementProgress.NONE,
+        payout_progress=PayoutProgress.PAID if order.payout_progress else None,
+        updated_at=now,
+    )
+    return done, ended(operation, OperationState.SUCCEEDED, now)
+
+
+def failed(
+    order: Order, operation: Operation, reason: str, now: datetime
+) -> tuple[Order, Operation]:
+    """The order will not be paid; what was held for it is released by the postings beside this."""
+    progress = PayoutProgress.CANCELLED if order.payout_progress else None
+    done = replace(
+        order,
+        state=changed_order_state(order.state, OrderState.FAILED),
+        failure_reason=reason,
+        action_url=None,
+        payout_progress=progress,
+        updated_at=now,
+    )
+    return done, ended(operation, OperationState.FAILED, now, reason)
+
+
+def asks_proof(order: Order, now: datetime) -> Order:
+    """The payer must answer a challenge first."""
+    state = changed_order_state(order.state, OrderState.REQUIRES_ACTION)
+    return replace(order, state=state, updated_at=now)
+
+
+def in_review(order: Order, now: datetime) -> Order:
+    """An analyst decides first; nothing is sent meanwhile."""
+    progress = PayoutProgress.HELD if order.payout_progress else None
+    state = changed_order_state(order.state, OrderState.IN_REVIEW)
+    return replace(order, state=state, payout_progress=progress, updated_at=now)
+
+
+def cleared(order: Order, now: datetime) -> Order:
+    """Nothing stands between the order and its channel any more."""
+    progress = PayoutProgress.RESERVED if order.payout_progress else None
+    state = changed_order_state(order.state, OrderState.PROCESSING)
+    return replace(order, state=state, payout_progress=progress, updated_at=now)
+
+
+def refunded(
+    order: Order, operation: Operation, amount_minor: int, now: datetime
+) -> tuple[Order, Operation]:
+    """A refund of `amount_minor` succeeded, with `operation.fee_minor` of the fee given back."""
+    total = order.refunded_minor + amount_minor
+    progress = RefundProgress.FULL if total == order.captured_minor else RefundProgress.PARTIAL
+    done = replace(
+        order,
+        refunded_minor=total,
+        fee_refunded_minor=order.fee_refunded_minor + operation.fee_minor,
+        refund_progress=progress,
+        updated_at=now,
+    )
+    return done, ended(operation, OperationState.SUCCEEDED, now)
+
+
+def submitted(order: Order, operation: Operation, now: datetime) -> tuple[Order, Operation]:
+    """The attempt is committed and the first byte may leave."""
+    progress = PayoutProgress.SUBMITTED if order.payout_progress else None
+    state = order.state
+    if state is OrderState.CREATED:
+        state = changed_order_state(state, OrderState.PROCESSING)
+    sent = replace(
+        operation,
+        state=changed_operation_state(operation.state, OperationState.SUBMITTED),
+        submitted_at=operation.submitted_at or now,
+        next_check_at=now + timedelta(seconds=CALL_LIMIT_SECONDS),
+        updated_at=now,
+    )
+    return replace(order, state=state, payout_progress=progress, updated_at=now), sent
+
+
+def closing(order: Order, closed_by: str, now: datetime) -> Order:
+    """The order is ended at the channel first."""
+    state = changed_order_state(order.state, OrderState.CLOSING)
+    return replace(order, state=state, closed_by=closed_by, updated_at=now)
+
+
+def closed(order: Order, now: datetime) -> Order:
+    """The channel confirms that it is unpaid, or nothing was ever sent."""
+    progress = PayoutProgress.CANCELLED if order.payout_progress else None
+    return replace(
+        order,
+        state=changed_order_state(order.state, OrderState.CLOSED),
+        action_url=None,
+        payout_progress=progress,
+        updated_at=now,
+    )
+
+
+def reopened(order: Order, now: datetime) -> Order:
+    """Late money of a product that keeps it: out of suspense, and the order is paid after all."""
+    return replace(
+        order,
+        state=changed_order_state(order.state, OrderState.SUCCEEDED),
+        authorized_minor=order.amount_minor,
+        captured_minor=order.amount_minor,
+        suspense_minor=order.suspense_minor - order.amount_minor,
+        failure_reason=None,
+        closed_by=None,
+        updated_at=now,
+    )
+
+
+def ended(
+    operation: Operation, state: OperationState, now: datetime, reason: str | None = None
+) -> Operation:
+    """The operation in a final state: nothing is due for it any more."""
+    return replace(
+        operation,
+        state=changed_operation_state(operation.state, state),
+        reason=reason,
+        next_check_at=None,
+        updated_at=now,
+    )
+
+
+def answered(
+    paid: tuple[Order, Operation, Attempt],
+    result: Result,
+    product: Product,
+    profile: ChannelProfile,
+    now: datetime,
+) -> Change:
+    """What a channel's answer (reply, query or callback) does to the operation that it is about."""
+    order, operation, attempt = paid
+    attempt = _noted(attempt, result, now)
+    here = Change(order=order, operation=operation, attempt=attempt)
+    match result.kind:
+        case ResultKind.SUCCESS:
+            return _answered_success(here, result, product, now)
+        case ResultKind.DECLINED | ResultKind.CLOSED:
+            return _answered_refusal(here, result, product, profile, now)
+        case ResultKind.PENDING:
+            return _answered_pending(here, result, now)
+        case ResultKind.NOT_SENT:
+            return _answered_not_sent(here, profile, now)
+        case ResultKind.NOT_FOUND:
+            return _answered_not_found(here, profile, now)
+        case ResultKind.UNKNOWN:
+            return _answered_unknown(here, now)
+
+
+def _answered_success(here: Change, result: Result, product: Product, now: datetime) -> Change:
+    order, operation = here.order, here.operation
+    amount = order.amount_minor if result.amount_minor is None else result.amount_minor
+    same = amount == order.amount_minor and result.currency in (None, order.currency)
+    if operation.state is OperationState.SUCCEEDED:
+        return replace(here, outcome="ALREADY_PROCESSED" if same else "INCORRECT_DETAILS")
+    if not same:
+        return _conflicted(here, amount, result.currency, now)
+    if order.payout_progress is PayoutProgress.CANCELLED:
+        return _flagged(here, "PAID_AFTER_CANCEL", now)
+    late = order.state is OrderState.CLOSED or (
+        order.state is OrderState.FAILED
+        and order.payout_progress is None
+        and (now >= order.expires_at or order.failure_reason == "RISK_BLOCKED")
+    )
+    if late:
+        state = changed_order_state(order.state, OrderState.LATE_PAID)
+        order = replace(
+            order,
+            state=state,
+            suspense_minor=order.suspense_minor + amount,
+            needs_attention=None if product.reopens_late_money else "LATE_PAID",
+            updated_at=now,
+        )
+        operation = ended(operation, OperationState.SUCCEEDED, now)
+        return replace(
+            here,
+            order=order,
+            operation=operation,
+            event=Event.SUSPENDED,
+            amount_minor=amount,
+            outcome="LATE",
+        )
+    event = Event.PAID if order.payout_progress else Event.BOOKED
+    order, operation = succeeded(order, operation, now)
+    return replace(here, order=order, operation=operation, event=event, amount_minor=amount)
+
+
+def _answered_refusal(
+    here: Change, result: Result, product: Product, profile: ChannelProfile, now: datetime
+) -> Change:
+    order, operation = here.order, here.operation
+    if operation.state is OperationState.FAILED:
+        return replace(here, outcome="ALREADY_PROCESSED")
+    if operation.state is OperationState.SUCCEEDED:
+        return _success_withdrawn(here, result, profile, now)
+    if order.state is OrderState.CLOSING:
+        operation = ended(operation, OperationState.FAILED, now, "CLOSED")
+        return replace(here, order=closed(order, now), operation=operation)
+    order = replace(
+        order,
+        state=changed_order_state(order.state, OrderState.FAILED),
+        failure_reason="CHANNEL_DECLINED",
+        action_url=None,
+        payout_progress=PayoutProgress.FAILED if order.payout_progress else None,
+        updated_at=now,
+    )
+    reason = result.reason or result.kind.value
+    return replace(
+        here, order=order, operation=ended(operation, OperationState.FAILED, now, reason)
+    )
+
+
+def _success_withdrawn(
+    here: Change, result: Result, profile: ChannelProfile, now: datetime
+) -> Change:
+    """A failure after a success: believed only of channels and kinds that can take a success back."""
+    if result.occurred_at is not None and result.occurred_at <= here.operation.updated_at:
+        return replace(here, outcome="IGNORED")
+    payout = here.order.payout_progress is PayoutProgress.PAID
+    if not (payout and InstructionKind.PAY_OUT in profile.success_may_be_withdrawn):
+        return _flagged(here, "SUCCESS_CONTRADICTED", now)
+    order = replace(
+        here.order,
+        state=changed_order_state(here.order.state, OrderState.FAILED),
+        captured_minor=0,
+        authorized_minor=0,
+        failure_reason="RETURNED",
+        payout_progress=PayoutProgress.RETURNED,
+        updated_at=now,
+    )
+    operation = ended(here.operation, OperationState.FAILED, now, "RETURNED")
+    return replace(
+        here,
+        order=order,
+        operation=operation,
+        event=Event.RETURNED,
+        amount_minor=order.amount_minor,
+    )
+
+
+def _answered_pending(here: Change, result: Result, now: datetime) -> Change:
+    order, operation = here.order, here.operation
+    if operation.state not in (OperationState.SUBMITTED, OperationState.UNKNOWN):
+        return _checked_again(here, now)
+    state = order.state
+    if result.payer_must_act and state is OrderState.PROCESSING:
+        state = changed_order_state(state, OrderState.REQUIRES_ACTION)
+    order = replace(
+        order,
+        state=state,
+        action_url=result.action_url or order.action_url,
+        payout_progress=PayoutProgress.IN_TRANSIT if order.payout_progress else None,
+        updated_at=now,
+    )
+    operation = replace(
+        operation,
+        state=changed_operation_state(operation.state, OperationState.PENDING),
+        checks_count=FIRST_PENDING_STEP,
+        next_check_at=now + timedelta(seconds=QUERY_SCHEDULE_SECONDS[FIRST_PENDING_STEP]),
+        updated_at=now,
+    )
+    return replace(here, order=order, operation=operation)
+
+
+def _answered_not_sent(here: Change, profile: ChannelProfile, now: datetime) -> Change:
+    """The channel certainly did not act: the same number is sent again, a few times."""
+    order, operation, attempt = here.order, here.operation, here.attempt
+    if operation.state not in (OperationState.SUBMITTED, OperationState.UNKNOWN):
+        return _checked_again(here, now)
+    if order.state is OrderState.CLOSING:
+        ended_operation = ended(operation, OperationState.FAILED, now, "CLOSED")
+        return replace(here, order=closed(order, now), operation=ended_operation)
+    if attempt.sends_count > profile.resends_max:
+        order = replace(
+            order,
+            state=changed_order_state(order.state, OrderState.FAILED),
+            failure_reason="NO_ROUTE",
+            payout_progress=PayoutProgress.FAILED if order.payout_progress else None,
+            updated_at=now,
+        )
+        operation = ended(operation, OperationState.FAILED, now, "NOT_SENT")
+        return replace(here, order=order, operation=operation)
+    operation = replace(
+        operation,
+        state=changed_operation_state(operation.state, OperationState.SUBMITTED),
+        next_check_at=now + timedelta(seconds=profile.resend_after_seconds),
+        updated_at=now,
+    )
+    return replace(here, operation=operation)
+
+
+def _answered_not_found(here: Change, profile: ChannelProfile, now: datetime) -> Change:
+    """Proof only of a channel whose queries are consistent, and only some time after the sending."""
+    sent_at = here.operation.submitted_at or here.operation.created_at
+    final_at = sent_at + timedelta(seconds=profile.not_found_final_seconds)
+    if profile.queries_consistent and now >= final_at:
+        return _answered_not_sent(here, profile, now)
+    change = _answered_unknown(here, now)
+    if now < final_at and change.operation.next_check_at is not None:
+        change = replace(change, operation=replace(change.operation, next_check_at=final_at))
+    return change
+
+
+def _answered_unknown(here: Change, now: datetime) -> Change:
+    if here.operation.state is not OperationState.SUBMITTED:
+        return _checked_again(here, now)
+    operation = replace(
+        here.operation,
+        state=changed_operation_state(here.operation.state, OperationState.UNKNOWN),
+        checks_count=0,
+        next_check_at=now,
+        updated_at=now,
+    )
+    return replace(here, operation=operation)
+
+
+def _checked_again(here: Change, now: datetime) -> Change:
+    """Nothing new: the next query is due by the schedule; after the last one a person must look."""
+    operation = next_check(here.operation, now)
+    return replace(here, operation=operation, order=_attention_if_over(here.order, operation, now))
+
+
+def next_check(operation: Operation, now: datetime) -> Operation:
+    """The operation with its next query by the schedule; none is due after the last."""
+    count = operation.checks_count + 1
+    over = count >= len(QUERY_SCHEDULE_SECONDS)
+    due = None if over else now + timedelta(seconds=QUERY_SCHEDULE_SECONDS[count])
+    return replace(operation, checks_count=count, next_check_at=due, updated_at=now)
+
+
+def _attention_if_over(order: Order, operation: Operation, now: datetime) -> Order:
+    if operation.next_check_at is not None:
+        return order
+    return replace(order, needs_attention="QUERIES_EXHAUSTED", updated_at=now)
+
+
+def _conflicted(here: Change, amount: int, currency: str | None, now: datetime) -> Change:
+    """A success with another amount or currency: the money waits in suspense for an operator."""
+    order = here.order
+    if order.payout_progress is not None or currency not in (None, order.currency):
+        return _flagged(here, "INCORRECT_DETAILS", now)
+    order = replace(
+        order,
+        state=changed_order_state(order.state, OrderState.CONFLICTED),
+        suspense_minor=order.suspense_minor + amount,
+        needs_attention="CONFLICTED",
+        updated_at=now,
+    )
+    operation = ended(here.operation, OperationState.SUCCEEDED, now, "CONFLICTED")
+    return replace(
+        here,
+        order=order,
+        operation=operation,
+        event=Event.SUSPENDED,
+        amount_minor=amount,
+        outcome="CONFLICTED",
+    )
+
+
+def _flagged(here: Change, reason: str, now: datetime) -> Change:
+    order = replace(here.order, needs_attention=reason, updated_at=now)
+    return replace(here, order=order, outcome=reason)
+
+
+def _noted(attempt: Attempt, result: Result, now: datetime) -> Attempt:
+    """The attempt with what the channel said; a known result is never turned back into `UNKNOWN`."""
+    known = attempt.result in (ResultKind.SUCCESS, ResultKind.DECLINED, ResultKind.PENDING)
+    silent = result.kind in (ResultKind.UNKNOWN, ResultKind.NOT_FOUND)
+    return replace(
+        attempt,
+        result=attempt.result if known and silent else result.kind.value,
+        channel_trade_no=result.channel_trade_no or attempt.channel_trade_no,
+        reason=result.reason or attempt.reason,
+        updated_at=now,
+    )
+
+
+def next_version(order: Order, now: datetime) -> Order:
+    """The order as the next commit writes it."""
+    return replace(order, version=order.version + 1, updated_at=now)
