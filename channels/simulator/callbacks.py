@@ -7,6 +7,7 @@ event id and the body stay the same.
 from __future__ import annotations
 
 import asyncio
+import logging
 import sqlite3
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -32,6 +33,8 @@ TRY_TIMEOUT_SECONDS = 5.0
 IDLE_SECONDS = 1.0
 PARALLEL_MAX = 50
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(slots=True)
 class Bank:
@@ -49,8 +52,13 @@ async def run(bank: Bank) -> None:
     try:
         while True:
             bank.wake.clear()
-            ledger.apply_due(bank.connection)
-            start_due(bank)
+            try:
+                ledger.apply_due(bank.connection)
+                start_due(bank)
+            except sqlite3.Error:
+                # Somebody else reads the file; what is due stays due.
+                logger.exception("the simulator's file could not be used")
+                await asyncio.sleep(IDLE_SECONDS)
             with suppress(TimeoutError):
                 await asyncio.wait_for(bank.wake.wait(), _seconds_to_next(bank))
     finally:
@@ -136,7 +144,7 @@ async def _post(bank: Bank, url: str, headers: dict[str, str], body: bytes) -> t
     try:
         async with asyncio.timeout(TRY_TIMEOUT_SECONDS):
             answer = await bank.client.post(url, content=body, headers=headers)
-    except (httpx2.HTTPError, OSError) as error:
+    except (httpx2.HTTPError, httpx2.InvalidURL, OSError, ValueError) as error:
         return False, type(error).__name__
     acknowledged = answer.status_code == 200 and answer.content == ACKNOWLEDGEMENT
     return acknowledged, f"HTTP {answer.status_code}"

@@ -7,7 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
@@ -57,7 +57,7 @@ def free_port() -> int:
 
 
 @contextmanager
-def serving(app: Starlette, port: int) -> Iterator[None]:
+def _serving(app: Starlette, port: int) -> Iterator[None]:
     """The application on a port, in a thread and event loop of its own, until the block ends."""
     config = uvicorn.Config(app, "127.0.0.1", port, log_level="critical", ws="none")
     config.timeout_graceful_shutdown = 1
@@ -120,7 +120,7 @@ class Simulator:
 
     def start(self) -> None:
         port = int(self.url.rsplit(":", 1)[1])
-        self.running.enter_context(serving(application(self.settings), port))
+        self.running.enter_context(_serving(application(self.settings), port))
 
     def stop(self) -> None:
         self.running.close()
@@ -200,7 +200,7 @@ async def receiver(settings: SimulatorSettings) -> AsyncIterator[Receiver]:
     taking = Receiver()
     port = int(configuration.current().public_url.rsplit(":", 1)[1])
     app = Starlette(routes=[Route("/callbacks/bank", taking.take, methods=["POST"])])
-    with serving(app, port):
+    with _serving(app, port):
         yield taking
 
 
@@ -217,6 +217,11 @@ async def forgotten() -> AsyncIterator[None]:
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """The bank gets one second instead of ten."""
     monkeypatch.setattr(bank, "CHANNEL", replace(bank.CHANNEL, call_timeout_seconds=1.0))
+
+
+@pytest.fixture
+def serving() -> Callable[[Starlette, int], AbstractContextManager[None]]:
+    return _serving
 
 
 @pytest.fixture

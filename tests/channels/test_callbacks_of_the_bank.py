@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import random
 from dataclasses import replace
@@ -27,7 +28,9 @@ async def genuine(simulator, receiver, pay_in):
     return receiver.messages[0]
 
 
-async def test_every_altered_callback_is_refused_with_one_answer(simulator, receiver, pay_in):
+async def test_every_altered_callback_is_refused_with_one_answer(
+    simulator, receiver, pay_in, monkeypatch
+):
     headers, body = await genuine(simulator, receiver, pay_in)
     seed = random.randrange(2**32)
     print(f"seed {seed}")
@@ -57,6 +60,11 @@ async def test_every_altered_callback_is_refused_with_one_answer(simulator, rece
         messages.add((refused.value.message, str(refused.value.data)))
     assert len(messages) == 1
     assert bank.parse_callback(headers, body).result.kind is ResultKind.SUCCESS
+
+    # The control run: with the guard taken out the same forgeries are believed.
+    monkeypatch.setattr(signed_json, "refusal", lambda *_: None)
+    forged = body.replace(b"10000", b"90000")
+    assert bank.parse_callback({}, forged).result.amount_minor == 900_00
 
 
 @pytest.mark.parametrize(
@@ -161,6 +169,19 @@ async def test_pending_callbacks_survive_a_restart_of_the_bank(simulator, receiv
     assert first.event_id == second.event_id
     assert (await bank.query(instruction.request_number)).kind is ResultKind.SUCCESS
     assert (await simulator.booked(instruction.request_number))["bookings_count"] == 1
+
+
+@pytest.mark.parametrize(
+    "address", ["http://", "http://127.0.0.1:x/", "http://[", "http://127.0.0.1:1/"]
+)
+async def test_an_address_that_cannot_be_called_costs_one_try_per_step(simulator, pay_in, address):
+    result = await bank.invoke(replace(pay_in(), notify_url=address))
+    if result.kind is ResultKind.DECLINED:
+        return
+    await simulator.press(result.action_url, "pay")
+    await asyncio.sleep(0.5)
+    [callback] = await simulator.admin("GET", "/admin/callbacks")
+    assert 1 <= callback["tries_count"] <= 6
 
 
 async def test_duplicate_and_early_callbacks_can_be_ordered(simulator, receiver, pay_in):

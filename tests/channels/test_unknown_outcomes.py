@@ -6,11 +6,16 @@ import asyncio
 import time
 from dataclasses import replace
 
+import orjson
 import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
-from channels import bank, outgoing
+from channels import bank, breaker, outgoing, signed_json
 from channels.contract import ResultKind
-from core import configuration
+from core import clock, configuration, ids
 
 
 @pytest.mark.parametrize(
@@ -109,6 +114,88 @@ async def test_whatever_else_comes_back_is_unknown(settings, pay_in, impatient, 
         result = await bank.invoke(pay_in())
         await outgoing.close()
     assert result.kind is ResultKind.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"number": "another"},
+        {"client": "0123456789abcdef"},
+        {"status": "MAYBE"},
+        {"status": None},
+        {"amount_minor": "10000"},
+        {"amount_minor": True},
+        {"amount_minor": 0},
+        {"amount_minor": 2**63},
+        {"currency": ""},
+        {"trade_no": "x" * 65},
+        {"action_url": "javascript:alert(1)"},
+        {"occurred_at": "2026-11-22T10:00:00"},
+        {"occurred_at": "yesterday"},
+    ],
+)
+async def test_a_signed_answer_that_says_nothing_defined_is_unknown(
+    settings, serving, pay_in, changes
+):
+    instruction = pay_in()
+    reply = {
+        "number": instruction.request_number,
+        "client": settings.client,
+        "status": "SUCCESS",
+        "trade_no": "B1",
+        "amount_minor": 100_00,
+        "currency": "CNY",
+        "occurred_at": clock.now().isoformat(),
+    }
+
+    async def answer(request: Request) -> Response:
+        content = orjson.dumps(replies.pop(0))
+        nonce = request.headers[signed_json.NONCE_HEADER]
+        headers = signed_json.signed_headers(
+            settings.bank_private_key, f"200 POST {request.url.path}", content, nonce=nonce
+        )
+        return Response(content, headers=headers)
+
+    replies = [reply | changes, reply]
+    app = Starlette(routes=[Route("/v1/payments", answer, methods=["POST"])])
+    with serving(app, int(settings.public_url.rsplit(":", 1)[1])):
+        assert (await bank.invoke(instruction)).kind is ResultKind.UNKNOWN
+        assert (await bank.invoke(instruction)).kind is ResultKind.SUCCESS
+
+
+async def test_a_brown_out_opens_the_breaker_and_leaves_nothing_booked_twice(
+    simulator, receiver, pay_out, impatient, monkeypatch
+):
+    monkeypatch.setattr(breaker, "PAUSE_MS", 100.0)
+    seed = ids.new_id().int % 2**32
+    print(f"seed {seed}")
+    faults = ("DROP_AFTER_COMMIT", "DROP_BEFORE_COMMIT", "ERROR_AFTER_COMMIT", "BAD_SIGNATURE")
+    for offset, fault in enumerate(faults):
+        await simulator.fault("PAY_OUT", fault, count=None, probability=0.3, seed=seed + offset)
+    instructions = [pay_out(amount_minor=index + 1) for index in range(60)]
+
+    async def send(instruction):
+        return await breaker.guarded("bank", "invoke", lambda: bank.invoke(instruction))
+
+    sent = [await send(instruction) for instruction in instructions]
+    assert "BREAKER_OPEN" in [result.reason for result in sent[:20]]
+    await simulator.admin("DELETE", "/admin/faults")
+    expected_minor = 0
+    for instruction, result in zip(instructions, sent, strict=True):
+        queried = await bank.query(instruction.request_number)
+        if result.kind is ResultKind.NOT_SENT:
+            assert queried.kind is ResultKind.NOT_FOUND
+        else:
+            assert queried.kind in {ResultKind.PENDING, ResultKind.SUCCESS, ResultKind.NOT_FOUND}
+            assert result.kind is ResultKind.UNKNOWN or queried.kind is not ResultKind.NOT_FOUND
+        resent = await bank.invoke(instruction)
+        assert resent.kind in {ResultKind.PENDING, ResultKind.SUCCESS}
+        expected_minor += instruction.amount.amount_minor
+    await receiver.wait(len(instructions))
+    report = await simulator.admin("GET", "/admin/ledger")
+    assert report["balanced"]
+    assert {line["bookings_count"] for line in report["instructions"]} == {1}
+    assert report["balances"][0]["debits_minor"] == expected_minor
 
 
 async def test_a_success_after_a_close_is_called_back(simulator, receiver, pay_in):
