@@ -1,4 +1,5 @@
-"""The values of the settings, as every package sees them. `app/settings.py` alone reads the environment.
+"""The values of the settings, as every package sees them. `app/settings.py` alone reads the
+environment.
 
 Installed once when a process starts; tests install their own.
 """

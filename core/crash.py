@@ -1,4 +1,6 @@
-"""Named places where a test may kill the process. Outside tests the name is empty and nothing happens."""
+"""Named places where a test may kill the process. Outside tests the name is empty and nothing
+happens.
+"""
 
 from __future__ import annotations
 

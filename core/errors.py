@@ -1,8 +1,10 @@
-"""The one tree of errors: a class per code, each saying whether to retry and whether money may have moved.
+"""The one tree of errors: a class per code, each saying whether to retry and whether money may have
+moved.
 
 `Refused` is the business saying no, `NotPermitted` the guards, `Conflict` a contradiction with what
-is stored, `Busy` means that nothing happened, `OutcomeUnknown` that only the same key tells. Anything
-else is our own bug. A message may be shown to a payer: no internal id, no SQL, nothing of another person.
+is stored, `Busy` means that nothing happened, `OutcomeUnknown` that only the same key tells.
+Anything else is our own bug. A message may be shown to a payer: no internal id, no SQL, nothing of
+another person.
 """
 
 from __future__ import annotations
@@ -218,7 +220,7 @@ class OutcomeUnknown(PurserError):
 
 
 def error_classes() -> dict[str, type[PurserError]]:
-    """Every concrete class by its code; a code that stands twice is a bug and raises `ValueError`."""
+    """Every concrete class by its code. A code that stands twice raises `ValueError`: a bug."""
     by_code: dict[str, type[PurserError]] = {}
     waiting: list[type[PurserError]] = [PurserError]
     while waiting:
@@ -230,9 +232,8 @@ def error_classes() -> dict[str, type[PurserError]]:
 
 
 def error_of(code: str, message: str = "", data: dict[str, Any] | None = None) -> PurserError:
-    """The error that a stored refusal stands for; an unknown code is a bug and raises `KeyError`."""
+    """The error that a stored refusal stands for. An unknown code raises `KeyError`: a bug."""
     return _BY_CODE[code](message, **(data or {}))
-
 
 
 _BY_CODE = error_classes()

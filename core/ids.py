@@ -24,7 +24,7 @@ def derived_id(base: uuid.UUID, name: str) -> uuid.UUID:
 
 
 def hashed_id(*parts: str) -> uuid.UUID:
-    """An id from the first 128 bits of a SHA-256 over the parts; no two lists of parts share one."""
+    """An id from 128 bits of a SHA-256 over the parts; no two lists of parts share one."""
     joined = "\x00".join(f"{len(part)}:{part}" for part in parts)
     return uuid.UUID(bytes=hashlib.sha256(joined.encode()).digest()[:16])
 

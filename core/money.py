@@ -38,7 +38,9 @@ def exponent(currency: str) -> int:
 
 
 def positive(money: Money, field: tuple[str, ...] = ("amount",)) -> Money:
-    """The same money, if it is a positive 64-bit amount of a known currency; else `InvalidArgument`."""
+    """The same money, if it is a positive 64-bit amount of a known currency; else
+    `InvalidArgument`.
+    """
     exponent(money.currency)
     if not 0 < money.amount_minor <= AMOUNT_MINOR_MAX:
         raise InvalidArgument("The amount must be positive.", field=(*field, "amountMinor"))
@@ -69,7 +71,8 @@ def fee_minor(amount_minor: int, rate_millionths: int) -> int:
 
 
 def fee_refund_minor(fee: int, refunded_before: int, refund: int, captured: int, given: int) -> int:
-    """The part of `fee` that refund k returns: floor(fee × refunded incl. k ÷ captured) − given before.
+    """The part of `fee` that refund k returns: floor(fee × refunded incl. k ÷ captured) − given
+    before.
 
     All amounts in minor units. Rounding down makes the last refund take the remainder, so that the
     parts sum to the fee exactly when everything captured has been refunded.

@@ -47,5 +47,7 @@ def row_of(event: Event) -> dict[str, Any]:
 
 
 async def add(*events: Event) -> None:
-    """Write events in the phase that is open. A second call with the same `event_id` writes nothing."""
+    """Write events in the phase that is open. A second call with the same `event_id` writes
+    nothing.
+    """
     await statement("SELECT write_outbox($1::jsonb)", [row_of(event) for event in events])

@@ -1,9 +1,10 @@
-"""The only place where transactions begin: one phase is one READ COMMITTED transaction of one principal.
+"""The only place where transactions begin: one phase is one READ COMMITTED transaction of one
+principal.
 
-A phase never contains a network call other than to PostgreSQL. Every failure of the database becomes
-an honest answer here: `ServerBusy` where certainly nothing was written, `OutcomeUnknown` where only
-a look-up can tell. Tortoise's own `in_transaction()` is not used: it leaks its pooled connection when
-it is cancelled during BEGIN, and takes no principal.
+A phase never contains a network call other than to PostgreSQL. Every failure of the database
+becomes an honest answer here: `ServerBusy` where certainly nothing was written, `OutcomeUnknown`
+where only a look-up can tell. Tortoise's own `in_transaction()` is not used: it leaks its pooled
+connection when it is cancelled during BEGIN, and takes no principal.
 """
 
 from __future__ import annotations
@@ -102,8 +103,8 @@ async def close() -> None:
 async def phase(principal: Principal) -> AsyncIterator[TransactionWrapper]:
     """One transaction as `principal`; Tortoise models used inside it take part by themselves.
 
-    Commits on leaving, rolls back on any exception. Raises `ServerBusy` when no connection is free in
-    two seconds or the database went away before the commit was asked for, `OutcomeUnknown` when
+    Commits on leaving, rolls back on any exception. Raises `ServerBusy` when no connection is free
+    in two seconds or the database went away before the commit was asked for, `OutcomeUnknown` when
     it went away during the commit. Phases do not nest: a second one inside the first is a bug.
     """
     client = _client()
@@ -139,10 +140,11 @@ async def phase(principal: Principal) -> AsyncIterator[TransactionWrapper]:
 
 
 async def statement(sql: str, *arguments: Any, writes: bool = True) -> list[asyncpg.Record]:
-    """One statement as its own transaction, in one round trip: for the functions that check tenants.
+    """One statement as its own transaction, in one round trip: for the functions that check
+    tenants.
 
-    Raises `ServerBusy` or `OutcomeUnknown` as `phase` does; with `writes=False` nothing can be unknown.
-    Inside a phase it runs as a part of it.
+    Raises `ServerBusy` or `OutcomeUnknown` as `phase` does; with `writes=False` nothing can be
+    unknown. Inside a phase it runs as a part of it.
     """
     client = _client()
     if isinstance(client, TransactionWrapper):
@@ -199,7 +201,7 @@ async def _acquire(client: AsyncpgDBClient) -> asyncpg.Connection:
 
 
 async def _release(client: AsyncpgDBClient, connection: asyncpg.Connection) -> None:
-    """A connection that broke is dropped by the pool; giving it back must not hide the first error."""
+    """Give the connection back; a broken one is dropped, and must not hide the first error."""
     try:
         if client._pool is not None:
             await client._pool.release(connection)
@@ -210,7 +212,8 @@ async def _release(client: AsyncpgDBClient, connection: asyncpg.Connection) -> N
 async def _roll_back(connection: asyncpg.Connection, transaction: Any) -> None:
     try:
         await asyncio.shield(transaction.rollback())
-    except Exception:  # The server rolls back what a lost connection left open.
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError):
+        # The server rolls back what a lost connection left open.
         connection.terminate()
 
 

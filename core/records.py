@@ -1,6 +1,8 @@
-"""Frozen dataclasses to and from the JSON documents that the group functions and stored answers use.
+"""Frozen dataclasses to and from the JSON documents that the group functions and stored answers
+use.
 
-A field's type decides how it travels: ids and instants as text, amounts as integers, the rest as it is.
+A field's type decides how it travels: ids and instants as text, amounts as integers, the rest as it
+is.
 """
 
 from __future__ import annotations

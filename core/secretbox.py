@@ -25,7 +25,9 @@ def seal(plaintext: bytes, purpose: str) -> bytes:
 
 
 def open_sealed(sealed: bytes, purpose: str) -> bytes:
-    """What was sealed; raises `cryptography.exceptions.InvalidTag` for another key or a changed byte."""
+    """What was sealed; raises `cryptography.exceptions.InvalidTag` for another key or a changed
+    byte.
+    """
     cipher = AESGCM(derived_key(f"seal:{purpose}"))
     return cipher.decrypt(sealed[:NONCE_SIZE], sealed[NONCE_SIZE:], purpose.encode())
 
@@ -37,4 +39,6 @@ def derived_key(purpose: str) -> bytes:
 
 @lru_cache(maxsize=64)
 def _derived(master_key: bytes, purpose: str) -> bytes:
-    return HKDF(hashes.SHA256(), 32, salt=None, info=f"purser:{purpose}".encode()).derive(master_key)
+    return HKDF(hashes.SHA256(), 32, salt=None, info=f"purser:{purpose}".encode()).derive(
+        master_key
+    )

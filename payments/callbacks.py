@@ -1,7 +1,8 @@
 """Callbacks: what a channel tells us by itself.
 
-Verified over the raw bytes first; stored in a commit of its own; then applied under the order's version
-and acknowledged only after that. What a crash left unapplied the channel repeats, or the sweeper applies.
+Verified over the raw bytes first; stored in a commit of its own; then applied under the order's
+version and acknowledged only after that. What a crash left unapplied the channel repeats, or the
+sweeper applies.
 """
 
 from __future__ import annotations
@@ -32,9 +33,9 @@ UNAPPLIED_AFTER_SECONDS = 5
 async def apply_callback(code: str, headers: Mapping[str, str], body: bytes) -> Acknowledgement:
     """The channel's exact acknowledgement, after everything is committed.
 
-    Raises `NotFound` for an unknown channel, `SignatureInvalid` with one message for every cause (nothing
-    was read or changed; a security event tells of it), `IncorrectDetails` for an event id that comes
-    again with another content.
+    Raises `NotFound` for an unknown channel, `SignatureInvalid` with one message for every cause
+    (nothing was read or changed; a security event tells of it), `IncorrectDetails` for an event id
+    that comes again with another content.
     """
     module = channel_of(code)
     if module is None:
@@ -97,7 +98,7 @@ async def apply_unapplied(limit: int = 50) -> int:
 
 
 async def _store(event: CallbackEvent) -> Mapping[str, Any]:
-    """The event's row, new or as it was; raises `IncorrectDetails` if its id had another content."""
+    """The event's row; raises `IncorrectDetails` if its id came before with another content."""
     row = {
         "channel_event_id": ids.new_id(),
         "channel": event.channel,
@@ -110,7 +111,8 @@ async def _store(event: CallbackEvent) -> Mapping[str, Any]:
     async with phase(SYSTEM):
         await statement(
             """INSERT INTO channel_event
-                (channel_event_id, channel, event_key, kind, channel_request_number, raw_body, parsed)
+                (channel_event_id, channel, event_key, kind, channel_request_number,
+                 raw_body, parsed)
             VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (channel, event_key) DO NOTHING""",
             *row.values(),
         )
@@ -179,4 +181,3 @@ def _result_of(document: Mapping[str, Any]) -> Result:
             "occurred_at": datetime.fromisoformat(occurred_at) if occurred_at else None,
         }
     )
-

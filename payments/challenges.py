@@ -1,8 +1,8 @@
 """Challenges: the payer's extra proof, by payment password or one-time code.
 
-A challenge is bound to order, amount, currency and payee. Three wrong answers end the order. A proof is
-checked before anything is committed, in a phase of its own that counts it; what it unlocks is
-committed with the order's next version.
+A challenge is bound to order, amount, currency and payee. Three wrong answers end the order. A
+proof is checked before anything is committed, in a phase of its own that counts it; what it unlocks
+is committed with the order's next version.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ once is one right answer and not many wrong ones."""
 async def answer_challenge(request: AnswerChallenge) -> Answer:
     """Check the proof and go on with the order, or count a wrong answer.
 
-    Raises for input that is wrong in itself and for a proof that is locked. A wrong answer is stored with its key.
+    Raises for input that is wrong in itself and for a proof that is locked. A wrong answer is
+    stored with its key.
     """
     if (request.unchecked_payment_password is None) == (request.unchecked_code is None):
         raise InvalidArgument("Give the payment password or the code.", field=("proof",))

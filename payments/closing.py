@@ -1,7 +1,8 @@
-"""Closing: ending an order that is not paid, by the merchant, the payer, or because its time is over.
+"""Closing: ending an order that is not paid, by the merchant, the payer, or because its time is
+over.
 
-Where nothing was ever sent it is closed at once and what was held is released. Otherwise the channel
-is asked first, and the order stays `CLOSING` until it has answered.
+Where nothing was ever sent it is closed at once and what was held is released. Otherwise the
+channel is asked first, and the order stays `CLOSING` until it has answered.
 """
 
 from __future__ import annotations

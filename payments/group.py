@@ -15,6 +15,7 @@ from enum import StrEnum
 from typing import Any
 
 import orjson
+from risk_model.assessment import Profile
 
 from core.errors import PurserError, error_of
 from core.outbox import Event, row_of
@@ -22,13 +23,14 @@ from core.phase import statement
 from core.principal import Principal
 from core.records import from_json, to_json
 from payments.values import Answer, Attempt, Challenge, Operation, Order
-from risk_model.assessment import Profile
 from wallet.ledger import Entry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selector:
-    """What to read for one member: by the order's id for what follows on it, by its number to open one."""
+    """What to read for one member: by the order's id for what follows on it, by its number to open
+    one.
+    """
 
     principal: Principal
     idempotency_id: uuid.UUID | None = None
@@ -45,8 +47,8 @@ class Selector:
 class Known:
     """What `read` brought: each part may have moved by the time of the commit.
 
-    `now` is the database's clock. `pending_minor` and `available_minor` are the merchant's balances in
-    the order's currency, `passwordless_used_minor` what the payer paid today without a proof.
+    `now` is the database's clock. `pending_minor` and `available_minor` are the merchant's balances
+    in the order's currency, `passwordless_used_minor` what the payer paid today without a proof.
     """
 
     now: datetime
@@ -67,7 +69,9 @@ class Known:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PasswordlessUse:
-    """What this payment consumes of the payer's limit without a proof, per day of the database's clock."""
+    """What this payment consumes of the payer's limit without a proof, per day of the database's
+    clock.
+    """
 
     passwordless_use_id: uuid.UUID
     customer_id: uuid.UUID
@@ -81,7 +85,8 @@ class PasswordlessUse:
 class Effects:
     """Everything one ending of a member writes. `operation` is the one the answer shows.
 
-    `operations` are all that are written, the shown one first. Orders are written whole, at the next version.
+    `operations` are all that are written, the shown one first. Orders are written whole, at the
+    next version.
     """
 
     order: Order | None = None
@@ -150,8 +155,8 @@ async def read(selectors: Sequence[Selector]) -> list[Known]:
 async def commit(members: Sequence[Member]) -> list[Outcome]:
     """Commit the members together; each has its own outcome, in the members' order.
 
-    Raises `OutcomeUnknown` when the connection is lost meanwhile, `ServerBusy` when it certainly did
-    not commit. Locks and their order: `commit_group.sql`.
+    Raises `OutcomeUnknown` when the connection is lost meanwhile, `ServerBusy` when it certainly
+    did not commit. Locks and their order: `commit_group.sql`.
     """
     documents = [_document(number, member) for number, member in enumerate(members)]
     rows = await statement("SELECT * FROM commit_group($1::jsonb)", _text(documents))
@@ -204,7 +209,7 @@ def _effects(effects: Effects) -> dict[str, Any]:
         "profiles": list(effects.profiles),
         "channel_events": list(effects.channel_events),
         "applied_events": list(effects.applied_events),
-        "passwordless_use": to_json(use) if use else None,
+        "passwordless_use": to_json(use) if use else {},
         "entry": effects.entry.to_json() if effects.entry else None,
         "outbox": outbox,
         "result": {"order": order, "operation": operation, "refusal": _refusal(effects.refusal)},

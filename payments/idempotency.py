@@ -1,8 +1,8 @@
 """Idempotency keys: what is hashed, and under which id a key is stored.
 
-A key belongs to whoever asks and to one operation. Its row is written in the commit of the effect, with
-the SHA-256 of the canonical input, without the key and without what the server made. A secret in the
-input (a password, a code) enters the hash only as a keyed digest.
+A key belongs to whoever asks and to one operation. Its row is written in the commit of the effect,
+with the SHA-256 of the canonical input, without the key and without what the server made. A secret
+in the input (a password, a code) enters the hash only as a keyed digest.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ KEY_LENGTH_MAX = 255
 def idempotency(
     principal: Principal, operation: str, unchecked_key: str, canonical_input: dict[str, Any]
 ) -> dict[str, str]:
-    """The row of a key, without its result. Raises `InvalidArgument` for a key of the wrong form."""
+    """The row of a key, without its result; raises `InvalidArgument` for a malformed key."""
     key = checked_key(unchecked_key)
     text = orjson.dumps(canonical_input, option=orjson.OPT_SORT_KEYS)
     return {

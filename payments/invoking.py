@@ -1,7 +1,8 @@
 """Steps 5 and 6: calling the channel, and updating the order with what it said.
 
-The attempt row is committed before the first byte leaves. Whoever finds it `SUBMITTED` afterwards, and
-too old to be in somebody's hands, queries and never sends again without proof that nothing arrived.
+The attempt row is committed before the first byte leaves. Whoever finds it `SUBMITTED` afterwards,
+and too old to be in somebody's hands, queries and never sends again without proof that nothing
+arrived.
 """
 
 from __future__ import annotations
@@ -27,13 +28,14 @@ from payments.opening import entry_of
 from payments.product import Event, Movement
 from payments.products import payout
 from payments.products.registry import product_module
-from payments.routing import Route, choose_route
 from payments.rounds import decide_and_commit
+from payments.routing import Route, choose_route
 from payments.states import OperationState, OperationType, OrderState
 from payments.values import Attempt, Operation, Order
 
 STEPS_MAX = 4
-"""Sending, then at most a query and what it leads to; the rest belongs to the sweeper's schedule."""
+"""Sending, then at most a query and what it leads to; the rest belongs to the sweeper's schedule.
+"""
 
 
 async def finish(operation_id: UUID) -> None:
@@ -93,7 +95,7 @@ async def _step(selector: Selector, known: Known, operation_id: UUID) -> bool:
             lost = Result(kind=ResultKind.UNKNOWN, reason="CALLER_DIED")
             await apply_result(selector, operation_id, lost)
             return True
-        case (OperationState.PENDING | OperationState.UNKNOWN) if due:
+        case OperationState.PENDING | OperationState.UNKNOWN if due:
             channel, number = _channel_of(known.attempts[-1])
             result = await _guarded(channel, "query", lambda: channel.query(number))
             await apply_result(selector, operation_id, result)
@@ -123,7 +125,9 @@ async def _send(selector: Selector, operation_id: UUID) -> bool:
 
 
 async def invoke_channel(order: Order, operation: Operation, attempt: Attempt) -> Result:
-    """Step 5: the call itself, with no transaction open. Never raises; a resend is the same instruction."""
+    """Step 5: the call itself, with no transaction open. Never raises; a resend is the same
+    instruction.
+    """
     channel, number = _channel_of(attempt)
     module = product_module(order.product).PRODUCT
     kind = InstructionKind(module.channel_kinds[operation.type])
@@ -156,9 +160,7 @@ def _attempt(
         and bool(known.attempts)
         and known.attempts[-1].result == ResultKind.NOT_SENT
     )
-    if not resend and not (
-        first and order.state in (OrderState.CREATED, OrderState.PROCESSING)
-    ):
+    if not resend and not (first and order.state in (OrderState.CREATED, OrderState.PROCESSING)):
         return None, None
     module = product_module(order.product)
     if resend:
@@ -276,9 +278,7 @@ def _reopen(principal: Principal, known: Known) -> Member | None:
     if order.state is not OrderState.LATE_PAID or not module.PRODUCT.reopens_late_money:
         return None
     attempt = known.attempts[-1]
-    operation = next(
-        each for each in known.operations if each.operation_id == attempt.operation_id
-    )
+    operation = next(each for each in known.operations if each.operation_id == attempt.operation_id)
     done = update.reopened(update.next_version(order, known.now), known.now)
     movement = Movement(
         order=order,
@@ -310,9 +310,10 @@ async def _step_of_close(
         attempt = known.attempts[-1]
         channel, number = _channel_of(attempt)
         result = await _guarded(channel, "close", lambda: channel.close(number))
-        if result.kind in (ResultKind.CLOSED, ResultKind.SUCCESS, ResultKind.DECLINED):
-            await apply_result(selector, attempt.operation_id, result)
-        elif result.kind is ResultKind.NOT_FOUND:
+        if (
+            result.kind in (ResultKind.CLOSED, ResultKind.SUCCESS, ResultKind.DECLINED)
+            or result.kind is ResultKind.NOT_FOUND
+        ):
             await apply_result(selector, attempt.operation_id, result)
     await decide_and_commit(
         selector, lambda fresh: _close_noted(selector.principal, fresh, operation.operation_id)

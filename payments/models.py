@@ -108,7 +108,9 @@ class AttemptRow(Model):
 
 
 class ChannelEventRow(Model):
-    """One thing a channel told us: raw and parsed. Only `applied_at` and what goes with it may be set."""
+    """One thing a channel told us: raw and parsed. Only `applied_at` and what goes with it may be
+    set.
+    """
 
     channel_event_id = fields.UUIDField(primary_key=True)
     channel = fields.CharField(max_length=32)

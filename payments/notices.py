@@ -14,7 +14,9 @@ FINISH_JOB = "finish_operation"
 
 
 def order_event(order: Order, operation: Operation | None) -> Event:
-    """The public event of an order at its new version, e.g. `order.succeeded` or `refund.succeeded`."""
+    """The public event of an order at its new version, e.g. `order.succeeded` or
+    `refund.succeeded`.
+    """
     topic = f"order.{order.state.lower()}"
     if operation is not None and operation.type is OperationType.REFUND:
         topic = f"refund.{operation.state.lower()}"

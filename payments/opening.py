@@ -1,7 +1,7 @@
 """Opening an order: risk assessment, order generation, and what an order number met again means.
 
-The steps of phase A for PAY, TOP_UP, TRANSFER and PAYOUT. Nothing here waits or writes; the pipeline
-commits the member that `generate_order` returns.
+The steps of phase A for PAY, TOP_UP, TRANSFER and PAYOUT. Nothing here waits or writes; the
+pipeline commits the member that `generate_order` returns.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from types import ModuleType
 from typing import Any
+
+from risk_model import assessment as risk
 
 from core import configuration, ids
 from core.errors import (
@@ -37,7 +39,6 @@ from payments.states import (
     PayoutProgress,
 )
 from payments.values import Challenge, OpenOrder, Operation, Order
-from risk_model import assessment as risk
 from wallet.ledger import Entry
 
 FIRST_STAGE = "PRE_AUTH"
@@ -98,7 +99,9 @@ def assess_risk(request: OpenOrder, known: Known, module: ModuleType) -> Assesse
 
 
 def met_again(request: OpenOrder, known: Known, idempotency: dict[str, str] | None) -> Member:
-    """The order number is taken: the same order for the same body; raises `OrderParamMismatch` else."""
+    """The order number is taken: the same order for the same body; raises `OrderParamMismatch`
+    else.
+    """
     order = known.order
     assert order is not None
     same = (
@@ -375,9 +378,7 @@ def _new(request: OpenOrder, known: Known, details: dict[str, Any]) -> tuple[Ord
         currency=request.money.currency,
         amount_minor=request.money.amount_minor,
         fee_rate_millionths=rate,
-        payout_progress=(
-            PayoutProgress.CREATED if request.type is OperationType.PAYOUT else None
-        ),
+        payout_progress=(PayoutProgress.CREATED if request.type is OperationType.PAYOUT else None),
         payer_customer_id=payer,
         payee_customer_id=request.payee_customer_id,
         description=request.description,

@@ -3,10 +3,10 @@
     1 validate_parameters   2 choose_route   3 assess_risk   4 generate_order     accept_operation
     5 invoke_channel        6 update_order   7 publish                            finish_operation
 
-Steps 1 to 3 read and decide with no transaction open; step 4 is the one commit of phase A. Step 5 calls
-the channel with no transaction open, after the attempt was committed; step 6 is the one commit of
-phase B; what step 7 delivers was written by it. `finish_operation` is the only road to a final state
-of what was accepted: worker, callback, sweeper and operator all take it.
+Steps 1 to 3 read and decide with no transaction open; step 4 is the one commit of phase A. Step 5
+calls the channel with no transaction open, after the attempt was committed; step 6 is the one
+commit of phase B; what step 7 delivers was written by it. `finish_operation` is the only road to a
+final state of what was accepted: worker, callback, sweeper and operator all take it.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from dataclasses import asdict
 from uuid import UUID
 
 import orjson
+from risk_model.assessment import profile_keys
 
 from core.crash import crash_point
 from core.errors import OperationNotSupported
@@ -22,8 +23,8 @@ from payments import challenges, closing, invoking, refunds, reviews
 from payments.group import Known, Member, Selector
 from payments.idempotency import idempotency, secret_digest
 from payments.opening import assess_risk, generate_order, met_again, subject_of
-from payments.routing import choose_route
 from payments.rounds import Plan, decide_and_commit
+from payments.routing import choose_route
 from payments.validation import validate_parameters
 from payments.values import (
     Answer,
@@ -34,7 +35,6 @@ from payments.values import (
     RefundOrder,
     Request,
 )
-from risk_model.assessment import profile_keys
 
 
 async def accept_operation(request: Request) -> Answer:

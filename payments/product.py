@@ -1,8 +1,9 @@
-"""What a product declares: one file in `products/` holds a product whole, and nothing else names it.
+"""What a product declares: one file in `products/` holds a product whole, and nothing else names
+it.
 
-A product module has `Details` (what the payer supplies, a frozen dataclass with a description in each
-field's metadata), `PRODUCT`, `check` (refusals of this product alone) and `movements` (which accounts
-are debited and credited by each event).
+A product module has `Details` (what the payer supplies, a frozen dataclass with a description in
+each field's metadata), `PRODUCT`, `check` (refusals of this product alone) and `movements` (which
+accounts are debited and credited by each event).
 """
 
 from __future__ import annotations

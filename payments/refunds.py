@@ -33,9 +33,9 @@ from payments.values import Operation, Order, RefundOrder
 def refund(request: RefundOrder, known: Known, idempotency: dict[str, str] | None) -> Member:
     """The member that refunds, or that stores the refusal.
 
-    Raises for input that is wrong in itself and for an order that is not the caller's; changes nothing then.
-    The merchant's pending money is used before the available; what was read of both is judged again
-    by the books, and a refusal there only means that they moved meanwhile.
+    Raises for input that is wrong in itself and for an order that is not the caller's; changes
+    nothing then. The merchant's pending money is used before the available; what was read of both
+    is judged again by the books, and a refusal there only means that they moved meanwhile.
     """
     order = _own_order(request, known)
     number(request.refund_number, "refundNumber")

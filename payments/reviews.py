@@ -30,10 +30,6 @@ def decide_review(
         order_id=order.order_id,
         expected_version=order.version,
         idempotency=idempotency,
-        done=(
-            let_through(known, order)
-            if request.accept
-            else turned_away(known, order, DECLINED)
-        ),
+        done=(let_through(known, order) if request.accept else turned_away(known, order, DECLINED)),
         refused=Effects(order=order, refusal=InsufficientAvailable(), writes_order=False),
     )

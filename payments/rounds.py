@@ -43,8 +43,8 @@ async def decide_and_commit(
     """What was committed, or the stored answer of the same key; None when `plan` wants nothing.
 
     `plan` computes a member from what was read; it is called again, with fresh values, when it went
-    stale. Raises what `plan` raises, `IdempotencyKeyReused`, `IdempotencyInProgress` and the errors of a
-    database that is away.
+    stale. Raises what `plan` raises, `IdempotencyKeyReused`, `IdempotencyInProgress` and the errors
+    of a database that is away.
     """
     lost = False
     for _ in range(ROUNDS_MAX):

@@ -48,9 +48,9 @@ async def run_settlement(
 ) -> SettlementAnswer:
     """Move all that is pending to available, once per key; audited.
 
-    One phase: key, entry, settlement row, the orders' mark and the audit row commit together. Locks the
-    key's index entry, then the merchant's accounts. Raises `Forbidden` for anyone but an operator,
-    `NotFound` for an unknown merchant, `IdempotencyKeyReused`.
+    One phase: key, entry, settlement row, the orders' mark and the audit row commit together. Locks
+    the key's index entry, then the merchant's accounts. Raises `Forbidden` for anyone but an
+    operator, `NotFound` for an unknown merchant, `IdempotencyKeyReused`.
     """
     if caller.kind != "operator":
         raise Forbidden()
@@ -69,8 +69,9 @@ async def run_settlement(
             raise NotFound("There is no such merchant.", field=("merchantId",))
         # Orders are marked before the accounts are locked: the order of locks everywhere.
         await statement(
-            """UPDATE payment_order SET settlement_progress = 'SETTLED', version = version + 1, updated_at = purser_now()
-            WHERE merchant_id = $1 AND currency = $2 AND settlement_progress = 'ELIGIBLE'""",
+            """UPDATE payment_order SET settlement_progress = 'SETTLED', version = version + 1,
+            updated_at = purser_now() WHERE merchant_id = $1 AND currency = $2 AND
+            settlement_progress = 'ELIGIBLE'""",
             merchant_id,
             currency,
         )

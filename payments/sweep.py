@@ -1,7 +1,7 @@
 """What is due and nobody has done: operations past their deadline, orders past their time.
 
-The sweeper asks here and hands each piece to `finish_operation`. Every state that is not final has a
-deadline, so no order waits for the restart of the process that began it.
+The sweeper asks here and hands each piece to `finish_operation`. Every state that is not final has
+a deadline, so no order waits for the restart of the process that began it.
 """
 
 from __future__ import annotations

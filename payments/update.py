@@ -35,7 +35,8 @@ FIRST_PENDING_STEP = 1
 class Change:
     """What a channel's answer does. `event` is what happens to the money, if anything does.
 
-    `outcome` is noted on the channel event: APPLIED, ALREADY_PROCESSED, IGNORED, CONFLICTED or LATE.
+    `outcome` is noted on the channel event: APPLIED, ALREADY_PROCESSED, IGNORED, CONFLICTED or
+    LATE.
     """
 
     order: Order

@@ -33,7 +33,8 @@ URL_MAX = 2_048
 def validate_parameters(request: OpenOrder, known: Known) -> tuple[ModuleType, dict[str, Any]]:
     """The product's module and the details to store.
 
-    In this order: fields, merchant and payer may trade, limits. Raises a `Refused`; changes nothing.
+    In this order: fields, merchant and payer may trade, limits. Raises a `Refused`; changes
+    nothing.
     """
     module = _checked_fields(request)
     merchant = _trading_merchant(request, known)

@@ -1,4 +1,5 @@
-"""The values that flow between the steps: requests going in, orders and operations, answers coming out.
+"""The values that flow between the steps: requests going in, orders and operations, answers coming
+out.
 
 All amounts are integer minor units of the order's currency; all instants are aware, in UTC.
 """

@@ -110,10 +110,15 @@ def _receivers(movement: Movement) -> tuple[tuple[chart.AccountSpec, int], ...]:
     order = movement.order
     if order.type is OperationType.TRANSFER:
         assert order.payee_customer_id is not None
-        payee = chart.account(chart.AccountKind.CUSTOMER_WALLET, order.payee_customer_id, order.currency)
+        payee = chart.account(
+            chart.AccountKind.CUSTOMER_WALLET, order.payee_customer_id, order.currency
+        )
         return ((payee, movement.amount_minor),)
     parts = (
-        (_merchant(order, chart.AccountKind.MERCHANT_PENDING), movement.amount_minor - movement.fee_minor),
+        (
+            _merchant(order, chart.AccountKind.MERCHANT_PENDING),
+            movement.amount_minor - movement.fee_minor,
+        ),
         (_merchant(order, chart.AccountKind.FEES), movement.fee_minor),
     )
     return tuple((account, part) for account, part in parts if part > 0)

@@ -30,7 +30,8 @@ class Details:
     """The bank account that is paid."""
 
     account_number: str = field(
-        repr=False, metadata={"description": "Number of the bank account, 5 to 34 digits or letters."}
+        repr=False,
+        metadata={"description": "Number of the bank account, 5 to 34 digits or letters."},
     )
     holder_name: str = field(
         repr=False, metadata={"description": "Name of the account's holder, at most 70 characters."}
@@ -87,13 +88,11 @@ def destination(details: Mapping[str, Any]) -> Destination:
     """What the channel is told, opened only for the call."""
     sealed = base64.b64decode(details["destination_sealed"])
     number, holder = secretbox.open_sealed(sealed, SEAL_PURPOSE).decode().split("\n", 1)
-    return Destination(
-        account_number=number, holder_name=holder, bank_code=details["bank_code"]
-    )
+    return Destination(account_number=number, holder_name=holder, bank_code=details["bank_code"])
 
 
 def movements(event: Event, movement: Movement) -> Sequence[Action]:
-    """available → in flight (held, then posted) → clearing; back again when it fails or returns."""
+    """Available → in flight (held, then posted) → clearing; back again when it fails or returns."""
     order, amount = movement.order, movement.amount_minor
     source = _merchant(order, chart.AccountKind.MERCHANT_AVAILABLE)
     in_flight = _merchant(order, chart.AccountKind.PAYOUTS_IN_FLIGHT)
