@@ -53,7 +53,7 @@ async def announce(channel: str, payload: dict[str, Any] | None = None) -> None:
 
 @asynccontextmanager
 async def listen(*channels: str) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
-    """Hints on these channels from now on. After a lost connection an empty one says: look again."""
+    """Hints on these channels. After a lost connection an empty one says: look again."""
     if _redis is None:
         raise RuntimeError("this process has not connected to Valkey")
     pubsub = _redis.pubsub(ignore_subscribe_messages=True)

@@ -139,10 +139,7 @@ def _answered(
     request: AnswerChallenge, known: Known, key: dict[str, str], *, proven: bool
 ) -> Member:
     order, challenge = _open_challenge(known, request.caller)
-    if proven:
-        effects = _passed(known, order, challenge)
-    else:
-        effects = _wrong(known, order, challenge)
+    effects = _passed(known, order, challenge) if proven else _wrong(known, order, challenge)
     kept = Effects(order=order, refusal=InsufficientAvailable(), writes_order=False)
     return Member(
         principal=request.caller,

@@ -104,7 +104,7 @@ async def _step(selector: Selector, known: Known, operation_id: UUID) -> bool:
 
 
 async def _send(selector: Selector, operation_id: UUID) -> bool:
-    """Commit the attempt, then call. Losing the race for the attempt means that another one calls."""
+    """Commit the attempt, then call. Whoever loses the race for the attempt leaves the call."""
     won: list[tuple[Order, Operation, Attempt]] = []
 
     def plan(known: Known) -> Member | None:

@@ -163,7 +163,7 @@ class ChallengeRow(Model):
 
 
 class PasswordlessUseRow(Model):
-    """What a customer paid on one day without a payment password, in minor units of one currency."""
+    """What a customer paid on one day without a proof, in minor units of one currency."""
 
     passwordless_use_id = fields.UUIDField(primary_key=True)
     customer_id = fields.UUIDField()

@@ -14,7 +14,7 @@ from typing import Any
 
 from risk_model import assessment as risk
 
-from core import configuration, ids
+from core import configuration, ids, outbox
 from core.errors import (
     AlreadyPaid,
     InsufficientAvailable,
@@ -99,9 +99,7 @@ def assess_risk(request: OpenOrder, known: Known, module: ModuleType) -> Assesse
 
 
 def met_again(request: OpenOrder, known: Known, idempotency: dict[str, str] | None) -> Member:
-    """The order number is taken: the same order for the same body; raises `OrderParamMismatch`
-    else.
-    """
+    """The order number is taken: the same order for the same body, else `OrderParamMismatch`."""
     order = known.order
     assert order is not None
     same = (
@@ -169,9 +167,15 @@ def generate_order(
     else:
         done = plan.allowed()
     profiles = tuple(assessed.assessment.profiles)
-    assessed_rows = {"decisions": (decision,), "profiles": profiles}
-    done = replace(done, passwordless_use=assessed.passwordless_use, **assessed_rows)
-    refused = replace(plan.refused(), **assessed_rows) if done.entry else None
+    done = replace(
+        done,
+        decisions=(decision,),
+        profiles=profiles,
+        passwordless_use=assessed.passwordless_use,
+    )
+    refused = None
+    if done.entry is not None:
+        refused = replace(plan.refused(), decisions=(decision,), profiles=profiles)
     return Member(
         principal=request.caller,
         order_id=order.order_id,
@@ -295,10 +299,12 @@ def let_through(known: Known, order: Order) -> Effects:
     opening = opening_operation(known.operations)
     started = update.next_version(order, known.now)
     module = product_module(order.product)
+    entry: Entry | None = None
+    events: tuple[outbox.Event, ...] = ()
     if order.type in module.PRODUCT.channel_kinds:
         done = update.cleared(started, known.now)
         operation = replace(opening, next_check_at=known.now, updated_at=known.now)
-        entry, events = None, (finish_event(operation, done.version),)
+        events = (finish_event(operation, done.version),)
     else:
         done, operation = update.succeeded(started, opening, known.now)
         movement = Movement(
@@ -307,7 +313,7 @@ def let_through(known: Known, order: Order) -> Effects:
             amount_minor=order.amount_minor,
             fee_minor=opening.fee_minor,
         )
-        entry, events = entry_of(Event.HOLD_BOOKED, movement, module), ()
+        entry = entry_of(Event.HOLD_BOOKED, movement, module)
     return Effects(
         order=done,
         operation=operation,
@@ -319,7 +325,7 @@ def let_through(known: Known, order: Order) -> Effects:
 
 
 def turned_away(known: Known, order: Order, reason: str) -> Effects:
-    """A failed challenge, a declined or lapsed review: the order fails, what it held is released."""
+    """A failed challenge or a declined review: the order fails, what it held is released."""
     opening = opening_operation(known.operations)
     started = update.next_version(order, known.now)
     done, operation = update.failed(started, opening, reason, known.now)

@@ -12,6 +12,7 @@ final state of what was accepted: worker, callback, sweeper and operator all tak
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import assert_never
 from uuid import UUID
 
 import orjson
@@ -55,6 +56,8 @@ async def accept_operation(request: Request) -> Answer:
             answer = await _follow(request, "REVIEW", _review_input(request))
         case AnswerChallenge():
             answer = await challenges.answer_challenge(request)
+        case _:
+            assert_never(request)
     crash_point("accepted")
     return answer
 

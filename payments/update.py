@@ -194,7 +194,7 @@ def answered(
         case ResultKind.SUCCESS:
             return _answered_success(here, result, product, now)
         case ResultKind.DECLINED | ResultKind.CLOSED:
-            return _answered_refusal(here, result, product, profile, now)
+            return _answered_refusal(here, result, profile, now)
         case ResultKind.PENDING:
             return _answered_pending(here, result, now)
         case ResultKind.NOT_SENT:
@@ -244,7 +244,7 @@ def _answered_success(here: Change, result: Result, product: Product, now: datet
 
 
 def _answered_refusal(
-    here: Change, result: Result, product: Product, profile: ChannelProfile, now: datetime
+    here: Change, result: Result, profile: ChannelProfile, now: datetime
 ) -> Change:
     order, operation = here.order, here.operation
     if operation.state is OperationState.FAILED:
@@ -271,7 +271,7 @@ def _answered_refusal(
 def _success_withdrawn(
     here: Change, result: Result, profile: ChannelProfile, now: datetime
 ) -> Change:
-    """A failure after a success: believed only of channels and kinds that can take a success back."""
+    """A failure after a success is believed only of kinds whose success can be taken back."""
     if result.occurred_at is not None and result.occurred_at <= here.operation.updated_at:
         return replace(here, outcome="IGNORED")
     payout = here.order.payout_progress is PayoutProgress.PAID
@@ -348,7 +348,7 @@ def _answered_not_sent(here: Change, profile: ChannelProfile, now: datetime) -> 
 
 
 def _answered_not_found(here: Change, profile: ChannelProfile, now: datetime) -> Change:
-    """Proof only of a channel whose queries are consistent, and only some time after the sending."""
+    """Proof only of a channel with consistent queries, and only some time after the sending."""
     sent_at = here.operation.submitted_at or here.operation.created_at
     final_at = sent_at + timedelta(seconds=profile.not_found_final_seconds)
     if profile.queries_consistent and now >= final_at:
@@ -421,7 +421,7 @@ def _flagged(here: Change, reason: str, now: datetime) -> Change:
 
 
 def _noted(attempt: Attempt, result: Result, now: datetime) -> Attempt:
-    """The attempt with what the channel said; a known result is never turned back into `UNKNOWN`."""
+    """The attempt with what was said; a known result is never turned back into `UNKNOWN`."""
     known = attempt.result in (ResultKind.SUCCESS, ResultKind.DECLINED, ResultKind.PENDING)
     silent = result.kind in (ResultKind.UNKNOWN, ResultKind.NOT_FOUND)
     return replace(

@@ -27,8 +27,8 @@ class Details:
     wallet_currency: str | None = field(
         default=None,
         metadata={
-            "description": "ISO 4217 code of the wallet to pay from; it must be the order's currency. "
-            "The wallet in the order's currency when absent."
+            "description": "ISO 4217 code of the wallet to pay from, which is the order's currency; "
+            "the wallet in that currency when absent."
         },
     )
 
@@ -125,7 +125,7 @@ def _receivers(movement: Movement) -> tuple[tuple[chart.AccountSpec, int], ...]:
 
 
 def _refund(movement: Movement) -> Sequence[Action]:
-    """The fee's part from fees; the rest from what is pending as far as it reaches, then available."""
+    """The fee's part from fees; the rest from pending as far as it reaches, then available."""
     order = movement.order
     net = movement.amount_minor - movement.fee_minor
     from_pending = min(net, max(movement.pending_minor, 0))

@@ -76,7 +76,7 @@ def check(request: OpenOrder) -> dict[str, Any]:
     code = details.bank_code
     if not (0 < len(code) <= 11 and code.isascii() and code.isalnum()):
         raise InvalidArgument("This is not a bank code.", field=("destination", "bankCode"))
-    sealed = secretbox.seal("\n".join((number, details.holder_name.strip())).encode(), SEAL_PURPOSE)
+    sealed = secretbox.seal(f"{number}\n{details.holder_name.strip()}".encode(), SEAL_PURPOSE)
     return {
         "destination_sealed": base64.b64encode(sealed).decode(),
         "account_number_last4": number[-4:],
