@@ -1,0 +1,50 @@
+"""What every process does when it starts: settings, logs, the database's pool, the hints over Valkey."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from app import settings
+from app.settings import Settings
+from core import configuration, hub, phase
+from core.redact import RedactingFilter
+
+LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
+
+
+def prepare() -> Settings:
+    """Read and install the settings, and let no secret into a log. Raises `SettingsInvalid`."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter(LOG_FORMAT))
+    handler.addFilter(RedactingFilter())
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    for chatty in ("httpx2", "httpx", "tortoise", "arq"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    read = settings.read(Settings)
+    configuration.install(read.configuration())
+    return read
+
+
+@asynccontextmanager
+async def connected(name: str) -> AsyncIterator[Settings]:
+    """A prepared process with its connections open; `name` is what the database shows for it.
+
+    Raises `SettingsInvalid`, `ServerBusy` when the database is away, and `UnsafeDatabase` when it
+    could lose what it acknowledged.
+    """
+    from app.checks import refuse_unsafe_database
+
+    read = prepare()
+    await phase.connect(
+        read.database_url, pool_size=read.pool_size, application_name=f"purser-{name}"
+    )
+    hub.connect(read.redis_url)
+    try:
+        await refuse_unsafe_database()
+        yield read
+    finally:
+        await hub.close()
+        await phase.close()
