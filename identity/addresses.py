@@ -44,11 +44,16 @@ def masked(address: Address) -> str:
     return f"{local[:1]}***@{domain}"
 
 
-def prefix(address: Address) -> str:
-    """What a limit against pumped messages counts by: a block of numbers, or a mail domain."""
-    if address.kind == "PHONE":
-        return address.value[:-PREFIX_DIGITS_OPEN]
-    return address.value.partition("@")[2]
+def prefix(phone: str) -> str:
+    """The block of numbers that a limit against pumped messages counts by."""
+    return phone[:-PREFIX_DIGITS_OPEN]
+
+
+def address_of(phone: str | None, email: str | None) -> Address | None:
+    """The address in the columns of a row, the phone first."""
+    if phone is not None:
+        return Address("PHONE", phone)
+    return Address("EMAIL", email) if email is not None else None
 
 
 def _phone(unchecked_phone: str) -> Address:

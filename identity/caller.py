@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass
+from datetime import datetime
 
 from core.principal import Principal
 
@@ -25,6 +26,8 @@ class Caller:
     login_id: uuid.UUID | None = None
     key_id: uuid.UUID | None = None
     signed: bool = False
+    expires_at: datetime | None = None
+    """When the token ends: a socket that lives longer asks again."""
 
     @property
     def customer_id(self) -> uuid.UUID | None:

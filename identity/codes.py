@@ -18,8 +18,9 @@ from core.errors import CredentialsInvalid, CredentialsLocked
 from core.phase import phase, statement
 from core.principal import SYSTEM, customer
 from core.secretbox import derived_key
-from identity.addresses import Address, AddressKind, masked, prefix
+from identity.addresses import Address, AddressKind, address_of, masked, prefix
 from identity.limits import Guesses, Permits, clear_guesses, take_guess, take_permit
+from identity.models import Customer
 
 CODE_DIGITS = 6
 CODE_SECONDS = 300
@@ -28,10 +29,9 @@ ISSUES_MAX = 3
 
 GUESSES = Guesses("code", guesses_max=10)
 TO_ONE_ADDRESS = Permits("code:address", permits_max=10, window_seconds=3_600)
-TO_ONE_PREFIX = {
-    "PHONE": Permits("code:prefix", permits_max=100, window_seconds=3_600),
-    "EMAIL": Permits("code:domain", permits_max=10_000, window_seconds=3_600),
-}
+TO_ONE_PREFIX = Permits("code:prefix", permits_max=100, window_seconds=3_600)
+"""For phones: messages to a block of numbers may earn somebody money, mails to a domain do not."""
+
 SEND_CODE_JOB = "send_code"
 
 
@@ -85,13 +85,10 @@ async def request_code(
     customer without an address.
     """
     async with phase(customer(customer_id)):
-        rows = await statement(
-            "SELECT phone, email FROM customer WHERE customer_id = $1", customer_id
-        )
-        if not rows or not (rows[0]["phone"] or rows[0]["email"]):
+        row = await Customer.get_or_none(customer_id=customer_id)
+        destination = address_of(row.phone, row.email) if row is not None else None
+        if destination is None:
             raise CredentialsInvalid("There is no address to send a code to.")
-        phone, email = rows[0]
-        destination = Address("PHONE", phone) if phone else Address("EMAIL", email)
         return await add_request(
             customer_id,
             purpose,
@@ -119,7 +116,8 @@ async def add_request(
     """
     # The permit of the address is a row lock until the commit: requests for one address queue here.
     await take_permit(TO_ONE_ADDRESS, destination.value)
-    await take_permit(TO_ONE_PREFIX[destination.kind], prefix(destination))
+    if destination.kind == "PHONE":
+        await take_permit(TO_ONE_PREFIX, prefix(destination.value))
     code_id = ids.new_id()
     await statement(
         """UPDATE one_time_code SET state = 'REPLACED'
@@ -180,7 +178,7 @@ async def issue(code_id: uuid.UUID) -> IssuedCode | None:
     if not rows:
         return None
     kind, destination, purpose = rows[0]
-    return IssuedCode(Address(cast(AddressKind, kind), destination), code, CodePurpose(purpose))
+    return IssuedCode(Address(cast("AddressKind", kind), destination), code, CodePurpose(purpose))
 
 
 async def check_code(

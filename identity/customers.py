@@ -13,18 +13,19 @@ import uuid
 from dataclasses import dataclass
 from datetime import datetime
 
-import asyncpg
+from tortoise.exceptions import IntegrityError
 
 from core import audit, ids
 from core.errors import CredentialsInvalid, Forbidden, InvalidArgument, NotFound
 from core.phase import phase, statement
 from core.principal import Principal, customer
 from identity import codes
-from identity.addresses import Address
+from identity.addresses import Address, address_of
 from identity.caller import CUSTOMER_SCOPE, Caller
 from identity.codes import CodePurpose, CodeRequest
 from identity.limits import Guesses, Permits, clear_guesses, take_guess, take_permit
 from identity.logins import Tokens, end_all, open_login
+from identity.models import Credential, Customer
 from identity.passwords import checked_password, hashed, matches, read_hash, store_hash
 
 LOGIN_GUESSES = Guesses("login", guesses_max=10)
@@ -90,13 +91,8 @@ async def register(
 async def resend_code(registration_id: uuid.UUID) -> None:
     """Send another code, which replaces the first; does nothing for what is not waiting for one."""
     async with phase(customer(registration_id)):
-        rows = await statement(
-            """SELECT phone, email FROM customer WHERE customer_id = $1 AND status = 'PENDING'""",
-            registration_id,
-        )
-        if rows:
-            phone, email = rows[0]
-            address = Address("PHONE", phone) if phone else Address("EMAIL", email)
+        row = await Customer.get_or_none(customer_id=registration_id, status="PENDING")
+        if row is not None and (address := address_of(row.phone, row.email)):
             await codes.add_request(registration_id, CodePurpose.REGISTER, address)
 
 
@@ -110,15 +106,11 @@ async def confirm_registration(registration_id: uuid.UUID, unchecked_code: str) 
     principal = customer(registration_id)
     try:
         async with phase(principal):
-            proved = await statement(
-                """UPDATE customer SET status = 'ACTIVE'
-                WHERE customer_id = $1 AND status = 'PENDING' RETURNING customer_id""",
-                registration_id,
-            )
-            if not proved:
+            rows = Customer.filter(customer_id=registration_id, status="PENDING")
+            if not await rows.update(status="ACTIVE"):
                 raise CredentialsInvalid()
             await audit.record(principal, "CUSTOMER_REGISTERED", str(principal))
-    except asyncpg.UniqueViolationError:
+    except IntegrityError:
         raise InvalidArgument(
             "This address has a login already; sign in, or reset the password."
         ) from None
@@ -204,16 +196,19 @@ async def prove_password(customer_id: uuid.UUID, unchecked_password: str) -> Non
 async def read_customer(customer_id: uuid.UUID, *, by: Principal | None = None) -> CustomerProfile:
     """One customer as `by` (by default the customer) may see them; raises `NotFound`."""
     async with phase(by or customer(customer_id)):
-        rows = await statement(
-            """SELECT status, phone, email, display_name, created_at, EXISTS (
-                SELECT FROM credential WHERE owner_id = customer_id AND kind = 'PAYMENT'
-            ) AS has_payment_password
-            FROM customer WHERE customer_id = $1 AND status <> 'PENDING'""",
-            customer_id,
-        )
-    if not rows:
+        row = await Customer.get_or_none(customer_id=customer_id)
+        has_payment_password = await Credential.exists(owner_id=customer_id, kind="PAYMENT")
+    if row is None or row.status == "PENDING":
         raise NotFound()
-    return CustomerProfile(customer_id=customer_id, **dict(rows[0]))
+    return CustomerProfile(
+        customer_id=customer_id,
+        status=row.status,
+        phone=row.phone,
+        email=row.email,
+        display_name=row.display_name,
+        has_payment_password=has_payment_password,
+        created_at=row.created_at,
+    )
 
 
 async def find_payee(customer_id: uuid.UUID, address: Address) -> Payee | None:
@@ -239,14 +234,8 @@ async def resume(customer_id: uuid.UUID, *, by: Caller) -> None:
 
 
 async def _set_status(customer_id: uuid.UUID, before: str, after: str, by: Caller) -> None:
-    changed = await statement(
-        """UPDATE customer SET status = $3 WHERE customer_id = $1 AND status = $2
-        RETURNING customer_id""",
-        customer_id,
-        before,
-        after,
-    )
-    if not changed:
+    rows = Customer.filter(customer_id=customer_id, status=before)
+    if not await rows.update(status=after):
         raise NotFound()
     await audit.record(by.principal, f"CUSTOMER_{after}", f"customer:{customer_id}")
 

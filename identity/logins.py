@@ -23,6 +23,10 @@ from identity.tokens import issue_access
 LOGIN_SECONDS = {"customer": 90 * 86_400, "merchant": 3_600, "operator": 12 * 3_600}
 REFRESH_SECONDS = {"customer": 30 * 86_400, "merchant": 0, "operator": 3_600}
 TOKEN_LENGTH_MAX = 256
+END_ONE = """UPDATE login SET ended_at = purser_now(), end_reason = $2
+    WHERE login_id = $1 AND ended_at IS NULL RETURNING login_id"""
+END_ALL = """UPDATE login SET ended_at = purser_now(), end_reason = $2
+    WHERE principal_id = $1 AND ended_at IS NULL RETURNING login_id"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +105,7 @@ async def logout(caller: Caller) -> None:
     if caller.login_id is None:
         return
     async with phase(caller.principal):
-        await _end("login_id = $1", caller.login_id, "LOGOUT")
+        await statement(END_ONE, caller.login_id, "LOGOUT")
 
 
 async def revoke_all(principal: Principal, *, reason: str, by: Principal) -> int:
@@ -116,26 +120,16 @@ async def end_all(principal: Principal, *, reason: str, by: Principal) -> int:
     """The same in the phase that is open, so that a changed password and the end of logins are
     one.
     """
-    ended = await _end("principal_id = $1", principal.id, reason)
+    ended = len(await statement(END_ALL, principal.id, reason))
     await audit.record(by, "LOGINS_REVOKED", str(principal), reason=reason, count=ended)
     return ended
-
-
-async def _end(condition: str, value: uuid.UUID | None, reason: str) -> int:
-    rows = await statement(
-        f"""UPDATE login SET ended_at = purser_now(), end_reason = $2
-        WHERE {condition} AND ended_at IS NULL RETURNING login_id""",
-        value,
-        reason,
-    )
-    return len(rows)
 
 
 async def _end_if_reused(digest: str, login_id: uuid.UUID, principal: Principal) -> None:
     reused = await statement(
         "SELECT FROM refresh_token WHERE token_digest = $1 AND used_at IS NOT NULL", digest
     )
-    if reused and await _end("login_id = $1", login_id, "REFRESH_REUSED"):
+    if reused and await statement(END_ONE, login_id, "REFRESH_REUSED"):
         await audit.record("anonymous", "REFRESH_REUSED", str(principal), login_id=str(login_id))
 
 

@@ -11,7 +11,6 @@ import uuid
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
-from typing import Any
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -25,6 +24,7 @@ from core.principal import merchant
 from core.secretbox import open_sealed, seal
 from identity.caller import MERCHANT_READ_SCOPE, Caller
 from identity.logins import Tokens, open_login
+from identity.models import Merchant, MerchantKey
 
 ED25519 = "ed25519"
 RSA_SHA256 = "rsa-v1_5-sha256"
@@ -74,7 +74,7 @@ async def expire_key(
         rows = await statement(
             """UPDATE merchant_key
             SET expires_at = least(expires_at, purser_now() + $3 * interval '1 second')
-            WHERE merchant_id = $1 AND key_id = $2 RETURNING *""",
+            WHERE merchant_id = $1 AND key_id = $2 RETURNING key_id""",
             merchant_id,
             key_id,
             after_seconds,
@@ -88,7 +88,7 @@ async def expire_key(
             merchant_id=str(merchant_id),
             after_seconds=after_seconds,
         )
-    return _view(rows[0])
+        return _view(await MerchantKey.get(key_id=key_id))
 
 
 async def revoke_key(merchant_id: uuid.UUID, key_id: uuid.UUID, *, by: Caller) -> KeyView:
@@ -99,10 +99,7 @@ async def revoke_key(merchant_id: uuid.UUID, key_id: uuid.UUID, *, by: Caller) -
 async def list_keys(merchant_id: uuid.UUID, *, by: Caller) -> list[KeyView]:
     """The merchant's keys that the caller may see, newest first, ended ones included."""
     async with phase(by.principal):
-        rows = await statement(
-            "SELECT * FROM merchant_key WHERE merchant_id = $1 ORDER BY created_at DESC",
-            merchant_id,
-        )
+        rows = await MerchantKey.filter(merchant_id=merchant_id).order_by("-created_at")
     return [_view(row) for row in rows]
 
 
@@ -114,7 +111,7 @@ async def issue_merchant_token(
         raise InvalidArgument("Unknown scope.", field=("scopes",))
     _must_own(merchant_id, by)
     async with phase(by.principal):
-        if not await statement("SELECT FROM merchant WHERE merchant_id = $1", merchant_id):
+        if not await Merchant.exists(merchant_id=merchant_id):
             raise NotFound()
         await audit.record(by.principal, "MERCHANT_TOKEN_ISSUED", f"merchant:{merchant_id}")
     return await open_login(merchant(merchant_id), scopes=scopes, refreshable=False)
@@ -134,7 +131,7 @@ async def _add(merchant_id: uuid.UUID, algorithm: str, key: bytes, by: Caller) -
     key_id = ids.new_id()
     sealed_key = seal(key, _seal_purpose(key_id, merchant_id, algorithm))
     async with phase(by.principal):
-        if not await statement("SELECT FROM merchant WHERE merchant_id = $1", merchant_id):
+        if not await Merchant.exists(merchant_id=merchant_id):
             raise NotFound()
         live = await statement(
             """SELECT FROM merchant_key
@@ -143,9 +140,9 @@ async def _add(merchant_id: uuid.UUID, algorithm: str, key: bytes, by: Caller) -
         )
         if len(live) >= LIVE_KEYS_MAX:
             raise InvalidArgument("There are too many live keys; revoke one first.")
-        rows = await statement(
+        await statement(
             """INSERT INTO merchant_key (key_id, merchant_id, algorithm, sealed_key)
-            VALUES ($1, $2, $3, $4) RETURNING *""",
+            VALUES ($1, $2, $3, $4)""",
             key_id,
             merchant_id,
             algorithm,
@@ -158,7 +155,7 @@ async def _add(merchant_id: uuid.UUID, algorithm: str, key: bytes, by: Caller) -
             merchant_id=str(merchant_id),
             algorithm=algorithm,
         )
-    return _view(rows[0])
+        return _view(await MerchantKey.get(key_id=key_id))
 
 
 def _must_own(merchant_id: uuid.UUID, by: Caller) -> None:
@@ -196,7 +193,5 @@ def _seal_purpose(key_id: uuid.UUID, merchant_id: uuid.UUID, algorithm: str) -> 
     return f"merchant-key:{merchant_id}:{key_id}:{algorithm}"
 
 
-def _view(row: Any) -> KeyView:
-    return KeyView(
-        row["key_id"], row["merchant_id"], row["algorithm"], row["created_at"], row["expires_at"]
-    )
+def _view(row: MerchantKey) -> KeyView:
+    return KeyView(row.key_id, row.merchant_id, row.algorithm, row.created_at, row.expires_at)

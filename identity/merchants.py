@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Literal
 
 from core import audit, ids
 from core.configuration import PLATFORM_MERCHANT_ID
@@ -14,6 +14,7 @@ from core.errors import InvalidArgument, NotFound
 from core.money import AMOUNT_MINOR_MAX, MILLIONTHS, exponent
 from core.phase import phase, statement
 from identity.caller import Caller
+from identity.models import Merchant
 
 MerchantStatus = Literal["ACTIVE", "SUSPENDED"]
 NAME_LENGTH_MAX = 128
@@ -55,10 +56,10 @@ async def register_merchant(
         exponent(currency)
     merchant_id = ids.new_id()
     async with phase(by.principal):
-        rows = await statement(
+        await statement(
             """INSERT INTO merchant (merchant_id, name, status, fee_rate_millionths, currencies,
                 payment_limit_minor)
-            VALUES ($1, $2, 'ACTIVE', $3, $4::jsonb, $5) RETURNING *""",
+            VALUES ($1, $2, 'ACTIVE', $3, $4::jsonb, $5)""",
             merchant_id,
             name.strip(),
             fee_rate_millionths,
@@ -72,7 +73,7 @@ async def register_merchant(
             fee_rate_millionths=fee_rate_millionths,
             payment_limit_minor=payment_limit_minor,
         )
-    return _view(rows[0])
+        return _view(await Merchant.get(merchant_id=merchant_id))
 
 
 async def read_merchant(caller: Caller, merchant_id: uuid.UUID) -> MerchantView:
@@ -80,10 +81,10 @@ async def read_merchant(caller: Caller, merchant_id: uuid.UUID) -> MerchantView:
     id.
     """
     async with phase(caller.principal):
-        rows = await statement("SELECT * FROM merchant WHERE merchant_id = $1", merchant_id)
-    if not rows:
+        row = await Merchant.get_or_none(merchant_id=merchant_id)
+    if row is None:
         raise NotFound()
-    return _view(rows[0])
+    return _view(row)
 
 
 async def set_merchant_status(
@@ -93,15 +94,10 @@ async def set_merchant_status(
     if merchant_id == PLATFORM_MERCHANT_ID:
         raise InvalidArgument("The platform itself cannot be suspended.")
     async with phase(by.principal):
-        rows = await statement(
-            "UPDATE merchant SET status = $2 WHERE merchant_id = $1 RETURNING *",
-            merchant_id,
-            status,
-        )
-        if not rows:
+        if not await Merchant.filter(merchant_id=merchant_id).update(status=status):
             raise NotFound()
         await audit.record(by.principal, f"MERCHANT_{status}", f"merchant:{merchant_id}")
-    return _view(rows[0])
+        return _view(await Merchant.get(merchant_id=merchant_id))
 
 
 async def merchant_names(merchant_ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, str]:
@@ -110,13 +106,13 @@ async def merchant_names(merchant_ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, s
     return {row["merchant_id"]: row["name"] for row in rows}
 
 
-def _view(row: Any) -> MerchantView:
+def _view(row: Merchant) -> MerchantView:
     return MerchantView(
-        merchant_id=row["merchant_id"],
-        name=row["name"],
-        status=row["status"],
-        fee_rate_millionths=row["fee_rate_millionths"],
-        currencies=tuple(row["currencies"]),
-        payment_limit_minor=row["payment_limit_minor"],
-        created_at=row["created_at"],
+        merchant_id=row.merchant_id,
+        name=row.name,
+        status=row.status,
+        fee_rate_millionths=row.fee_rate_millionths,
+        currencies=tuple(row.currencies),
+        payment_limit_minor=row.payment_limit_minor,
+        created_at=row.created_at,
     )

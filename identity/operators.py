@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Collection
+from typing import Any
 
 import asyncpg
 
@@ -17,6 +18,7 @@ from identity.addresses import parse_address
 from identity.caller import OPERATOR_SCOPE, Caller
 from identity.limits import Guesses, clear_guesses, take_guess
 from identity.logins import Tokens, end_all, open_login
+from identity.models import Operator
 from identity.passwords import checked_password, hashed, matches, read_hash, store_hash
 from identity.permissions import Role
 
@@ -71,9 +73,9 @@ async def login(unchecked_email: str, unchecked_password: str) -> Tokens:
     principal = operator(found[0][0] or ids.hashed_id("nobody", address.value))
     async with phase(principal):
         password_hash = await read_hash(principal, "LOGIN")
-        roles = await statement("SELECT roles FROM operator WHERE operator_id = $1", principal.id)
+        row = await Operator.get_or_none(operator_id=principal.id)
     right = await matches(password_hash, unchecked_password, "LOGIN")
-    if not (right and roles):
+    if row is None or not right:
         await audit.record_security_event(
             "OPERATOR_LOGIN_FAILED", str(principal), "LOCKED" if left == 0 else "REFUSED"
         )
@@ -82,7 +84,7 @@ async def login(unchecked_email: str, unchecked_password: str) -> Tokens:
     async with phase(principal):
         await audit.record(principal, "OPERATOR_SIGNED_IN", str(principal))
     return await open_login(
-        principal, scopes=frozenset({OPERATOR_SCOPE}), roles=frozenset(roles[0]["roles"])
+        principal, scopes=frozenset({OPERATOR_SCOPE}), roles=frozenset(row.roles)
     )
 
 
@@ -91,29 +93,22 @@ async def set_roles(operator_id: uuid.UUID, roles: Collection[str], *, by: Calle
     ones.
     """
     checked_roles = _checked_roles(roles)
-    await _change(operator_id, "roles = $2::jsonb", checked_roles, "OPERATOR_ROLES_SET", by)
+    await _change(operator_id, {"roles": checked_roles}, "OPERATOR_ROLES_SET", by)
 
 
 async def disable(operator_id: uuid.UUID, *, by: Caller) -> None:
     """Let another operator in no more, at once."""
-    await _change(operator_id, "status = $2", "DISABLED", "OPERATOR_DISABLED", by)
+    await _change(operator_id, {"status": "DISABLED"}, "OPERATOR_DISABLED", by)
 
 
-async def _change(
-    operator_id: uuid.UUID, assignment: str, value: list[str] | str, action: str, by: Caller
-) -> None:
+async def _change(operator_id: uuid.UUID, change: dict[str, Any], action: str, by: Caller) -> None:
     if by.operator_id == operator_id:
         raise Forbidden("Another operator has to do this.")
     async with phase(by.principal):
-        changed = await statement(
-            f"UPDATE operator SET {assignment} WHERE operator_id = $1 RETURNING operator_id",
-            operator_id,
-            value,
-        )
-        if not changed:
+        if not await Operator.filter(operator_id=operator_id).update(**change):
             raise NotFound()
         await end_all(operator(operator_id), reason=action, by=by.principal)
-        await audit.record(by.principal, action, f"operator:{operator_id}", value=value)
+        await audit.record(by.principal, action, f"operator:{operator_id}", **change)
 
 
 def _checked_roles(roles: Collection[str]) -> list[str]:

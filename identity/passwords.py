@@ -24,6 +24,7 @@ from core.errors import InvalidArgument, ServerBusy
 from core.phase import statement
 from core.principal import Principal
 from core.secretbox import derived_key
+from identity.models import Credential
 
 CredentialKind = Literal["LOGIN", "PAYMENT"]
 PASSWORD_LENGTH_MIN = 8
@@ -31,9 +32,32 @@ PASSWORD_LENGTH_MAX = 256
 THREADS = 2
 WAITING_MAX = 64
 TOO_COMMON = frozenset(
-    "password password1 password123 passw0rd qwerty123 qwertyuiop 1q2w3e4r 1qaz2wsx iloveyou "
-    "letmein1 welcome1 administrator superman football baseball trustno1 sunshine princess "
-    "woaini1314 a123456789 asdfghjkl zxcvbnm123 changeme secret123".split()
+    {
+        "password",
+        "password1",
+        "password123",
+        "passw0rd",
+        "qwerty123",
+        "qwertyuiop",
+        "1q2w3e4r",
+        "1qaz2wsx",
+        "iloveyou",
+        "letmein1",
+        "welcome1",
+        "administrator",
+        "superman",
+        "football",
+        "baseball",
+        "trustno1",
+        "sunshine",
+        "princess",
+        "woaini1314",
+        "a123456789",
+        "asdfghjkl",
+        "zxcvbnm123",
+        "changeme",
+        "secret123",
+    }
 )
 
 _hasher = PasswordHasher(time_cost=2, memory_cost=19_456, parallelism=1, type=Type.ID)
@@ -73,10 +97,8 @@ async def matches(password_hash: str | None, unchecked_password: str, kind: Cred
 
 async def read_hash(owner: Principal, kind: CredentialKind) -> str | None:
     """The owner's hash, in a phase of the owner or the system; None where there is none."""
-    rows = await statement(
-        "SELECT password_hash FROM credential WHERE credential_id = $1", _credential_id(owner, kind)
-    )
-    return rows[0][0] if rows else None
+    row = await Credential.get_or_none(credential_id=_credential_id(owner, kind))
+    return row.password_hash if row is not None else None
 
 
 async def store_hash(owner: Principal, kind: CredentialKind, password_hash: str) -> None:

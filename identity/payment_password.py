@@ -22,7 +22,9 @@ from identity.passwords import hashed, matches, read_hash, store_hash
 
 DIGITS = 6
 GUESSES = Guesses("payment password", guesses_max=5)
-TRIED_FIRST = frozenset("112233 223344 332211 123321 147258 159753 520131 521131 131452".split())
+TRIED_FIRST = frozenset(
+    {"112233", "223344", "332211", "123321", "147258", "159753", "520131", "521131", "131452"}
+)
 
 
 async def set_payment_password(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -66,7 +67,7 @@ class _Untrusted(Exception):
 class _Verifier(HTTPMessageVerifier):
     """Freshness is judged by `_check_freshness`, on the application's own clock."""
 
-    def validate_created_and_expires(self, sig_input: Any, max_age: Any = None) -> None:
+    def validate_created_and_expires(self, *_: Any, **__: Any) -> None:
         return None
 
 
@@ -149,7 +150,7 @@ def _check_digest(result: VerifyResult) -> None:
 
 
 def _parsed(value: str) -> dict[str, Any]:
-    return cast(dict[str, Any], http_sf.parse(value.encode("ascii"), tltype="dictionary"))
+    return cast("dict[str, Any]", http_sf.parse(value.encode("ascii"), tltype="dictionary"))
 
 
 def _check_freshness(parameters: Mapping[str, int | str]) -> str:
@@ -188,9 +189,7 @@ async def _use_nonce(key_id: uuid.UUID, nonce: str) -> None:
 
 async def _record(claimed_key: str, error: Exception) -> None:
     subject = "merchant_key:unknown"
-    try:
+    with suppress(ValueError):
         subject = f"merchant_key:{uuid.UUID(claimed_key)}"
-    except ValueError:
-        pass
     reason = str(error) if isinstance(error, _Untrusted) else type(error).__name__
     await audit.record_security_event("SIGNATURE_REFUSED", subject, "REFUSED", reason=reason)

@@ -11,7 +11,7 @@ import binascii
 import logging
 import uuid
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from cryptography.exceptions import InvalidTag
@@ -198,6 +198,7 @@ def _caller(claims: dict[str, Any]) -> Caller:
         scopes=scopes,
         roles=frozenset(map(str, claims["roles"])),
         login_id=uuid.UUID(claims["sid"]),
+        expires_at=datetime.fromtimestamp(expires, UTC),
     )
 
 

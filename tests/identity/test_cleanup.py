@@ -37,7 +37,7 @@ async def test_what_is_over_goes_and_customers_stay(database: Any, person: Any) 
     await database.fetch(f"INSERT INTO request_nonce VALUES (gen_random_uuid(), {old})")
     assert await cleanup.forget_expired() > 0
     after = await counted(database)
-    assert after == {table: 0 for table in TABLES} | {"customer": 1, "signing_key": 1}
+    assert after == dict.fromkeys(TABLES, 0) | {"customer": 1, "signing_key": 1}
     assert (await customers.read_customer(person.customer_id)).status == "ACTIVE"
     credentials = await database.fetch("SELECT owner_id FROM credential")
     assert [row["owner_id"] for row in credentials] == [person.customer_id]

@@ -66,7 +66,8 @@ async def test_the_digits_come_into_being_with_the_worker(database: Any, person:
     issued = await codes.issue(request.code_id)
     assert issued is not None
     assert issued.destination == person.address
-    assert len(issued.code) == 6 and issued.code.isdigit()
+    assert len(issued.code) == 6
+    assert issued.code.isdigit()
     assert issued.code not in repr(issued)
     assert request.destination_masked == "+86*******5678"
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Iterator
 from typing import Any
 
 import asyncpg
@@ -41,7 +40,7 @@ class Work:
 
 
 @pytest.fixture
-def work(monkeypatch: pytest.MonkeyPatch) -> Iterator[Work]:
+def work(monkeypatch: pytest.MonkeyPatch) -> Work:
     noted = Work()
     fetch, execute, off_the_loop = (
         asyncpg.Connection.fetch,
@@ -64,7 +63,7 @@ def work(monkeypatch: pytest.MonkeyPatch) -> Iterator[Work]:
     monkeypatch.setattr(asyncpg.Connection, "fetch", noting_fetch)
     monkeypatch.setattr(asyncpg.Connection, "execute", noting_execute)
     monkeypatch.setattr(passwords, "_off_the_loop", noting_hash)
-    yield noted
+    return noted
 
 
 async def refusal_of(call: Any) -> tuple[str, str, dict[str, Any]]:

@@ -124,7 +124,7 @@ async def test_a_whole_life_leaves_no_secret_behind(
 
 
 def _stands_alone(secret: str, text: str) -> bool:
-    """Six digits may stand by chance inside a longer number, a digest or an id; not on their own."""
+    """Six digits may stand by chance inside a longer number or an id, never on their own."""
     if not secret.isdigit():
         return secret in text
     return re.search(rf"(?<![\w.+-]){secret}(?![\w.-])", text) is not None

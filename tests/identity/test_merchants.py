@@ -158,12 +158,10 @@ async def test_only_strong_public_keys_are_accepted(shop: Any) -> None:
 
 
 async def test_there_is_an_end_to_live_keys(shop: Any) -> None:
-    made = 3
+    for _ in range(merchant_keys.LIVE_KEYS_MAX - len(shop.keys)):
+        await merchant_keys.make_secret(shop.merchant_id, by=signed_by(shop))
     with pytest.raises(InvalidArgument):
-        while made < 100:
-            await merchant_keys.make_secret(shop.merchant_id, by=signed_by(shop))
-            made += 1
-    assert made == merchant_keys.LIVE_KEYS_MAX
+        await merchant_keys.make_secret(shop.merchant_id, by=signed_by(shop))
 
 
 async def test_a_token_carries_only_a_scope_that_reads(shop: Any) -> None:

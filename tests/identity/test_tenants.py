@@ -103,10 +103,9 @@ async def test_an_operator_sees_no_password_and_no_code(
 async def test_the_application_holds_no_right_it_does_not_need(
     application: asyncpg.Connection, sql: str
 ) -> None:
+    await application.execute("SELECT set_config('purser.principal', 'system', false)")
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
-        async with application.transaction():
-            await application.execute("SELECT set_config('purser.principal', 'system', true)")
-            await application.execute(sql)
+        await application.execute(sql)
 
 
 async def test_nobody_writes_rows_of_another(
@@ -116,11 +115,10 @@ async def test_nobody_writes_rows_of_another(
     insert = """INSERT INTO login
         (login_id, principal_kind, principal_id, scopes, roles, expires_at)
         VALUES (gen_random_uuid(), 'customer', $1, '[]', '[]', now() + interval '1 day')"""
+    principal = f"customer:{other.customer_id}"
+    await application.execute("SELECT set_config('purser.principal', $1, false)", principal)
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
-        async with application.transaction():
-            principal = f"customer:{other.customer_id}"
-            await application.execute("SELECT set_config('purser.principal', $1, true)", principal)
-            await application.execute(insert, person.customer_id)
+        await application.execute(insert, person.customer_id)
 
 
 async def test_a_proved_customer_is_never_deleted(
