@@ -27,6 +27,16 @@ TRIED_FIRST = frozenset(
 )
 
 
+def checked_payment_password(unchecked_payment_password: str) -> str:
+    """The six digits, if they are six and not among those that are tried first."""
+    digits = unchecked_payment_password
+    if len(digits) != DIGITS or not (digits.isascii() and digits.isdigit()):
+        raise InvalidArgument("A payment password has six digits.", field=("paymentPassword",))
+    if _is_weak(digits):
+        raise InvalidArgument("This one is too easy to guess.", field=("paymentPassword",))
+    return digits
+
+
 async def set_payment_password(
     customer_id: uuid.UUID,
     unchecked_new: str,
@@ -39,7 +49,7 @@ async def set_payment_password(
     Raises `InvalidArgument` for a weak one or a missing proof, `CredentialsInvalid` and
     `CredentialsLocked` for a wrong proof.
     """
-    digits = _checked(unchecked_new)
+    digits = checked_payment_password(unchecked_new)
     if await _read_hash(customer_id) is not None:
         if unchecked_current is None:
             raise InvalidArgument("The current payment password is needed.", field=("current",))
@@ -60,7 +70,7 @@ async def reset_payment_password(
     customer_id: uuid.UUID, unchecked_code: str, unchecked_new: str, unchecked_login_password: str
 ) -> None:
     """Replace a forgotten one, proved by a code and the login password together."""
-    digits = _checked(unchecked_new)
+    digits = checked_payment_password(unchecked_new)
     await prove_password(customer_id, unchecked_login_password)
     await codes.check_code(customer_id, CodePurpose.RESET_PAYMENT_PASSWORD, unchecked_code)
     await _store(customer_id, digits, "PAYMENT_PASSWORD_RESET")
@@ -96,15 +106,6 @@ async def _store(customer_id: uuid.UUID, digits: str, action: str) -> None:
         await store_hash(principal, "PAYMENT", password_hash)
         await audit.record(principal, action, str(principal))
     await clear_guesses(GUESSES, str(principal))
-
-
-def _checked(unchecked_payment_password: str) -> str:
-    digits = unchecked_payment_password
-    if len(digits) != DIGITS or not (digits.isascii() and digits.isdigit()):
-        raise InvalidArgument("A payment password has six digits.", field=("paymentPassword",))
-    if _is_weak(digits):
-        raise InvalidArgument("This one is too easy to guess.", field=("paymentPassword",))
-    return digits
 
 
 def _is_weak(digits: str) -> bool:

@@ -75,37 +75,42 @@ async def test_an_operator_sees_no_password_and_no_code(
     assert seen["one_time_code"] == 0
 
 
-@pytest.mark.parametrize(
-    "sql",
-    [
-        "UPDATE customer SET customer_id = gen_random_uuid()",
-        "UPDATE customer SET created_at = now()",
-        "DELETE FROM merchant",
-        "UPDATE merchant_key SET sealed_key = ''",
-        "DELETE FROM merchant_key",
-        "UPDATE operator SET email = 'x'",
-        "UPDATE one_time_code SET tries_max = 1000",
-        "UPDATE one_time_code SET binding = ''",
-        "UPDATE login SET scopes = '[]'",
-        "UPDATE login SET expires_at = now() + interval '1 year'",
-        "UPDATE refresh_token SET expires_at = now()",
-        "UPDATE signing_key SET sealed_private_key = ''",
-        "UPDATE request_nonce SET expires_at = now()",
-        "TRUNCATE limit_counter",
-        "DROP TABLE customer",
-        "SELECT read_customers('{}')",
-        "SELECT read_merchants('{}')",
-        "SET ROLE purser_lookup",
-        "SET ROLE purser_poster",
-        "ALTER TABLE customer DISABLE ROW LEVEL SECURITY",
-    ],
-)
+FORBIDDEN = [
+    "UPDATE customer SET customer_id = gen_random_uuid()",
+    "UPDATE customer SET created_at = now()",
+    "DELETE FROM merchant",
+    "UPDATE merchant_key SET sealed_key = ''",
+    "DELETE FROM merchant_key",
+    "UPDATE operator SET email = 'x'",
+    "UPDATE one_time_code SET tries_max = 1000",
+    "UPDATE one_time_code SET binding = ''",
+    "UPDATE login SET scopes = '[]'",
+    "UPDATE login SET expires_at = now() + interval '1 year'",
+    "UPDATE refresh_token SET expires_at = now()",
+    "UPDATE signing_key SET sealed_private_key = ''",
+    "UPDATE request_nonce SET expires_at = now()",
+    "TRUNCATE limit_counter",
+    "DROP TABLE customer",
+    "SELECT read_customers('{}')",
+    "SELECT read_merchants('{}')",
+    "SET ROLE purser_lookup",
+    "SET ROLE purser_poster",
+    "ALTER TABLE customer DISABLE ROW LEVEL SECURITY",
+]
+
+
 async def test_the_application_holds_no_right_it_does_not_need(
-    application: asyncpg.Connection, sql: str
+    application: asyncpg.Connection, person: Any, shop: Any
 ) -> None:
     await application.execute("SELECT set_config('purser.principal', 'system', false)")
-    with pytest.raises(asyncpg.InsufficientPrivilegeError):
-        await application.execute(sql)
+    done = []
+    for sql in FORBIDDEN:
+        try:
+            await application.execute(sql)
+        except asyncpg.InsufficientPrivilegeError:
+            continue
+        done.append(sql)
+    assert done == []
 
 
 async def test_nobody_writes_rows_of_another(
