@@ -114,7 +114,7 @@ class Books:
         results: list[Any] = [None] * len(calls)
 
         async def worker() -> None:
-            connection = await asyncpg.connect(self.database.url)
+            connection = await connect(self)
             try:
                 while waiting:
                     place, call = waiting.pop(0)
@@ -124,6 +124,11 @@ class Books:
 
         await asyncio.gather(*(worker() for _ in range(connections_count)))
         return results
+
+
+async def connect(books: Books) -> asyncpg.Connection:
+    """A connection of the application of its own, which gives up on a lock instead of hanging."""
+    return await asyncpg.connect(books.database.url, server_settings={"lock_timeout": "10s"})
 
 
 def posting_call(*entries: Entry) -> Callable[[asyncpg.Connection], Coroutine[Any, Any, Any]]:
