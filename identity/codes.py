@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import cast
 
 from core import audit, ids, outbox
-from core.errors import CredentialsInvalid, CredentialsLocked
+from core.errors import CredentialsInvalid
 from core.phase import phase, statement
 from core.principal import SYSTEM, customer
 from core.secretbox import derived_key
@@ -189,8 +189,8 @@ async def check_code(
     resource_id: uuid.UUID | None = None,
     binding: str = "",
 ) -> None:
-    """Use up the code, or raise `CredentialsInvalid` (with `remaining_attempts`) or
-    `CredentialsLocked`.
+    """Use up the code, or raise `CredentialsInvalid` with `remaining_attempts` (of this code), or
+    `CredentialsLocked` after ten wrong ones, when it is not looked at any more.
 
     The try is committed before the digits are compared, and only one caller can use a code. A code
     that was made for another binding is void from then on.
@@ -221,9 +221,8 @@ async def check_code(
         await clear_guesses(GUESSES, str(customer_id))
         return
     await audit.record_security_event("CODE_WRONG", str(principal), "REFUSED", purpose=purpose)
-    if state == "VOID" or tries_left == 0:
-        raise CredentialsLocked("The code is no longer valid; ask for a new one.")
-    raise CredentialsInvalid("The code is wrong or has expired.", remaining_attempts=tries_left)
+    left = 0 if state == "VOID" else tries_left
+    raise CredentialsInvalid("The code is wrong or has expired.", remaining_attempts=left)
 
 
 async def _use(customer_id: uuid.UUID, code_id: uuid.UUID) -> bool:

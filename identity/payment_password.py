@@ -11,7 +11,7 @@ import uuid
 from itertools import pairwise
 
 from core import audit
-from core.errors import CredentialsInvalid, CredentialsLocked, InvalidArgument
+from core.errors import CredentialsInvalid, InvalidArgument
 from core.phase import phase
 from core.principal import customer
 from identity import codes
@@ -77,7 +77,9 @@ async def reset_payment_password(
 
 
 async def verify_payment_password(customer_id: uuid.UUID, unchecked_payment_password: str) -> None:
-    """Return, or raise `CredentialsInvalid` (with `remaining_attempts`) or `CredentialsLocked`."""
+    """Return, or raise `CredentialsInvalid` with `remaining_attempts` for a wrong one, and
+    `CredentialsLocked` while locked: then it was not looked at.
+    """
     principal = customer(customer_id)
     password_hash = await _read_hash(customer_id)
     if password_hash is None:
@@ -88,8 +90,6 @@ async def verify_payment_password(customer_id: uuid.UUID, unchecked_payment_pass
         return
     outcome = "LOCKED" if left == 0 else "REFUSED"
     await audit.record_security_event("PAYMENT_PASSWORD_WRONG", str(principal), outcome)
-    if left == 0:
-        raise CredentialsLocked()
     raise CredentialsInvalid("The payment password is wrong.", remaining_attempts=left)
 
 

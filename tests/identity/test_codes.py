@@ -141,20 +141,12 @@ async def test_a_thousand_guesses_at_once_are_at_most_as_many_as_allowed(
 
 async def test_an_order_gives_three_tries(person: Any, challenge: Any) -> None:
     order_id, code = await challenge("order", tries_max=3)
-    for left in (2, 1):
+    for guess, left in ((another(code), 2), (another(code), 1), (another(code), 0), (code, 0)):
         with pytest.raises(CredentialsInvalid) as refusal:
             await codes.check_code(
-                person.customer_id, CHALLENGE, another(code), resource_id=order_id, binding="order"
+                person.customer_id, CHALLENGE, guess, resource_id=order_id, binding="order"
             )
         assert refusal.value.data == {"remaining_attempts": left}
-    with pytest.raises(CredentialsLocked):
-        await codes.check_code(
-            person.customer_id, CHALLENGE, another(code), resource_id=order_id, binding="order"
-        )
-    with pytest.raises(CredentialsInvalid):
-        await codes.check_code(
-            person.customer_id, CHALLENGE, code, resource_id=order_id, binding="order"
-        )
 
 
 async def test_ten_wrong_codes_lock_over_all_orders_and_purposes(
@@ -163,7 +155,7 @@ async def test_ten_wrong_codes_lock_over_all_orders_and_purposes(
     for _ in range(2):
         order_id, code = await challenge("order", tries_max=5)
         for _ in range(5):
-            with pytest.raises((CredentialsInvalid, CredentialsLocked)):
+            with pytest.raises(CredentialsInvalid):
                 await codes.check_code(
                     person.customer_id,
                     CHALLENGE,
@@ -181,7 +173,7 @@ async def test_ten_wrong_codes_lock_over_all_orders_and_purposes(
 async def test_a_changed_amount_voids_the_code(person: Any, challenge: Any) -> None:
     agreed = binding_of("order", 3000, "CNY", "merchant")
     order_id, code = await challenge(agreed)
-    with pytest.raises(CredentialsLocked):
+    with pytest.raises(CredentialsInvalid):
         await codes.check_code(
             person.customer_id,
             CHALLENGE,
