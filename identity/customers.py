@@ -71,7 +71,7 @@ async def register(
 
     Raises `InvalidArgument` for a weak password, `Throttled` when the address gets too many codes.
     """
-    name = _checked_name(display_name)
+    name = checked_name(display_name)
     password_hash = await hashed(checked_password(unchecked_password), "LOGIN")
     customer_id = ids.new_id()
     async with phase(customer(customer_id)):
@@ -247,7 +247,8 @@ async def _find(address: Address) -> tuple[uuid.UUID, bool]:
     return found or ids.hashed_id("nobody", address.value), found is not None
 
 
-def _checked_name(display_name: str) -> str:
+def checked_name(display_name: str) -> str:
+    """The name to show to others, trimmed; `InvalidArgument` for what cannot be shown."""
     name = unicodedata.normalize("NFC", display_name).strip()
     if len(name) > DISPLAY_NAME_LENGTH_MAX or any(
         unicodedata.category(character)[0] == "C" for character in name
