@@ -12,7 +12,6 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from core import configuration
-from core.errors import PurserError
 from core.phase import statement
 
 POSTGRES_VERSION_MIN = 150_000
@@ -22,7 +21,7 @@ TIMEOUTS_MS = {
     "lock_timeout": 2_000,
     "idle_in_transaction_session_timeout": 5_000,
 }
-OVERDUE_SHOWN_MAX = 1_000
+OVERDUE_SHOWN_MAX = 20
 
 
 class UnsafeDatabase(Exception):
@@ -113,10 +112,12 @@ async def _risk_model_check() -> list[Check]:
 
 
 async def _overdue_check() -> list[Check]:
-    from payments import sweep
+    from payments.sweep import attention
 
-    try:
-        overdue = await sweep.overdue(OVERDUE_SHOWN_MAX)
-    except PurserError as error:
-        return [Check("overdue operations", False, error.message)]
-    return [Check("overdue operations", not overdue, str(len(overdue)))]
+    waiting = await attention(OVERDUE_SHOWN_MAX)
+    return [
+        Check(
+            "overdue", False, f"order {row.order_id} in {row.state} since {row.since}: {row.reason}"
+        )
+        for row in waiting
+    ] or [Check("overdue", True, "nothing is past its deadline")]

@@ -65,7 +65,7 @@ Addresses = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 
 
 class Place(BaseSettings):
-    """What every command reads: where the development stack keeps its data, where the API listens."""
+    """What every command reads: where the stack keeps its data, and where the API listens."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", env_ignore_empty=True)
 

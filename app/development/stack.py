@@ -1,8 +1,8 @@
 """`purser dev`: everything on this machine, from nothing to a line that says `ready`.
 
 In order: servers, roles and migrations, a trained risk model, the simulator, the workers and the
-API, each a process of its own; then, on fresh data, the demonstration. It stays up until it is asked
-to stop, and leaves no process behind.
+API, each a process of its own; then, on fresh data, the demonstration. It stays up until it is
+asked to stop, and leaves no process behind.
 """
 
 from __future__ import annotations
