@@ -11,7 +11,7 @@ import dataclasses
 import types
 import typing
 import uuid
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Mapping
 from datetime import date, datetime
 from enum import Enum
 from functools import cache
@@ -36,8 +36,7 @@ def from_row(cls: type[T], row: Any) -> T:
 
 
 @cache
-def _readers(cls: Hashable) -> tuple[tuple[str, Callable[[Any], Any]], ...]:
-    assert isinstance(cls, type)
+def _readers(cls: Any) -> tuple[tuple[str, Callable[[Any], Any]], ...]:
     hints = typing.get_type_hints(cls)
     return tuple((item.name, _reader(hints[item.name])) for item in dataclasses.fields(cls))
 

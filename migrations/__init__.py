@@ -1,1 +1,3 @@
-"""The database's shape: numbered migrations, the guards in SQL, and the functions beside their packages."""
+"""The database's shape: numbered migrations, the guards in SQL, and the functions beside their
+packages.
+"""

@@ -1,7 +1,7 @@
 """Bring a database to the present shape: roles, numbered migrations, then the SQL functions.
 
-Numbered migrations run once (Tortoise's own). The functions in `<package>/sql/` are repeatable: they
-are replaced each time, so that the newest text beside a package is what the database runs. One
+Numbered migrations run once (Tortoise's own). The functions in `<package>/sql/` are repeatable:
+they are replaced each time, so that the newest text beside a package is what the database runs. One
 applies at a time, under an advisory lock that Tortoise does not take itself.
 """
 

@@ -1,4 +1,6 @@
-"""What `python -m tortoise -c migrations.settings.TORTOISE_ORM makemigrations` reads; it connects nowhere."""
+"""What `python -m tortoise -c migrations.settings.TORTOISE_ORM makemigrations` reads; it connects
+nowhere.
+"""
 
 from core.phase import orm_config
 

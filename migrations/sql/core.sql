@@ -45,6 +45,7 @@ GRANT EXECUTE ON FUNCTION
 
 ALTER TABLE outbox
     ADD COLUMN sequence bigint GENERATED ALWAYS AS IDENTITY,
+    ADD COLUMN tries_count integer NOT NULL DEFAULT 0,
     ALTER COLUMN customer_ids SET DEFAULT '[]',
     ALTER COLUMN claims_count SET DEFAULT 0,
     ALTER COLUMN created_at SET DEFAULT purser_now();
@@ -56,7 +57,7 @@ CREATE POLICY tenant ON outbox TO purser_app
     USING (principal_sees(merchant_id) OR (principal_kind() = 'customer'
            AND customer_ids ? principal_id()::text));
 CREATE POLICY poster ON outbox TO purser_poster USING (true) WITH CHECK (true);
-GRANT SELECT, UPDATE (due_at, claims_count, done_at) ON outbox TO purser_app;
+GRANT SELECT, UPDATE (job, due_at, claims_count, tries_count, done_at) ON outbox TO purser_app;
 GRANT SELECT, INSERT ON outbox TO purser_poster;
 
 ALTER TABLE audit_log

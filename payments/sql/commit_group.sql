@@ -47,8 +47,9 @@ $$
                OR written ->> 'merchant_id' IS DISTINCT FROM body ->> 'merchant_id')
        AND NOT EXISTS (
             SELECT FROM jsonb_path_query(effects, '$[*].profiles[*]') AS profile
-            WHERE profile ->> 'key' LIKE 'customer:%'
-              AND profile ->> 'key' IS DISTINCT FROM 'customer:' || (body ->> 'payer_customer_id'))
+            WHERE coalesce(profile ->> 'key' NOT IN (
+                'customer:' || coalesce(body ->> 'payer_customer_id', ''),
+                'payouts:' || (body ->> 'merchant_id')), true))
        AND NOT EXISTS (
             SELECT FROM debited_owners(effects #> '{0,entry}') AS debited
             WHERE NOT coalesce(CASE debited.owner_kind

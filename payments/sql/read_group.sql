@@ -69,7 +69,8 @@ BEGIN
     PERFORM FROM payment_order o WHERE o.order_id = of_order_id FOR NO KEY UPDATE;
     PERFORM FROM lock_profiles((
         SELECT coalesce(jsonb_agg(jsonb_build_object('key', key, 'version', 0)), '[]')
-        FROM unnest(profile_keys) AS key WHERE key LIKE 'customer:%'));
+        FROM unnest(profile_keys) AS key
+        WHERE key LIKE 'customer:%' OR key LIKE 'payouts:%'));
 END
 $$;
 

@@ -30,36 +30,45 @@ $$
                   operation_id, merchant_id, legs, facts, description)
 $$;
 
--- The text of stored entries, from their rows.
+-- Stored entries, from their rows: `content` is the text above, `added` what the ledger itself put beside it.
+-- Together they leave no column out, so the chain covers them all.
 CREATE OR REPLACE FUNCTION stored_content(sequences bigint[])
-RETURNS TABLE (sequence bigint, entry_id uuid, recorded_at timestamptz, transaction_id xid8,
-               content_hash bytea, content text)
+RETURNS TABLE (sequence bigint, content_hash bytea, content text, added text)
 LANGUAGE sql STABLE SET enable_seqscan = off AS
 $$
-    SELECT e.sequence, e.entry_id, e.recorded_at, e.transaction_id, e.content_hash,
+    SELECT e.sequence, e.content_hash,
            entry_content(e.entry_id, e.kind, e.effective_at, e.order_id, e.operation_id, e.merchant_id,
-                         legs.content, e.facts, e.description)
+                         legs.content, e.facts, e.description),
+           format('%s:%s:%s|%s', e.transaction_id, microseconds(e.recorded_at), encode(e.content_hash, 'hex'),
+                  legs.added)
     FROM unnest(sequences) AS wanted (sequence)
     JOIN entry e ON e.sequence = wanted.sequence
     CROSS JOIN LATERAL (
-        SELECT string_agg(leg.content, '|' ORDER BY leg.line) AS content
+        SELECT string_agg(leg.content, '|' ORDER BY leg.line) FILTER (WHERE leg.content IS NOT NULL),
+               string_agg(leg.added, '|' ORDER BY leg.line, leg.added)
         FROM (
             SELECT p.line, leg_content(
                        CASE WHEN p.hold_id IS NULL THEN 'POST' ELSE 'POST_HOLD' END, p.hold_id,
-                       p.debit_account_id, p.credit_account_id, p.amount_minor, p.currency, NULL)
+                       p.debit_account_id, p.credit_account_id, p.amount_minor, p.currency, NULL),
+                   format('%s:%s:%s:%s:%s:%s:%s', p.line, p.debit_account_id, p.currency, p.debit_buffered,
+                          p.credit_buffered, p.transaction_id, microseconds(p.recorded_at))
             FROM posting p WHERE p.sequence = e.sequence
             UNION ALL
             SELECT h.line, leg_content('HOLD', h.hold_id, h.debit_account_id, h.credit_account_id,
-                                       h.amount_minor, h.currency, h.expires_at)
+                                       h.amount_minor, h.currency, h.expires_at),
+                   format('%s:%s', h.line, h.transaction_id)
             FROM hold h WHERE h.sequence = e.sequence
             UNION ALL
-            SELECT h.resolved_line, leg_content(
+            SELECT h.resolved_line, CASE WHEN h.state <> 'POSTED' THEN leg_content(
                        CASE h.state WHEN 'VOIDED' THEN 'VOID_HOLD' ELSE 'EXPIRE_HOLD' END,
-                       h.hold_id, NULL, NULL, NULL, NULL, NULL)
-            FROM hold h WHERE h.resolved_sequence = e.sequence AND h.state <> 'POSTED'
-        ) AS leg (line, content)
-    ) AS legs
+                       h.hold_id, NULL, NULL, NULL, NULL, NULL) END,
+                   format('%s:%s:%s:%s:%s:%s', h.resolved_line, h.hold_id, h.state, h.posted_minor,
+                          h.resolved_transaction_id, microseconds(h.resolved_at))
+            FROM hold h WHERE h.resolved_sequence = e.sequence
+        ) AS leg (line, content, added)
+    ) AS legs (content, added)
 $$;
+REVOKE ALL ON FUNCTION stored_content(bigint[]) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION microseconds(timestamptz),
     leg_content(text, uuid, uuid, uuid, bigint, text, timestamptz),
     entry_content(uuid, text, timestamptz, uuid, uuid, uuid, text, jsonb, text),

@@ -31,3 +31,18 @@ ALTER FUNCTION read_merchant_accounts(uuid, text) OWNER TO purser_poster;
 ALTER FUNCTION debited_owners(jsonb) OWNER TO purser_poster;
 REVOKE ALL ON FUNCTION read_merchant_accounts(uuid, text), debited_owners(jsonb) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION read_merchant_accounts(uuid, text), debited_owners(jsonb) TO purser_poster;
+
+-- What the entries of some orders moved, summed by kind of entry: for the check that the orders' money is
+-- their postings. Operators and the system alone.
+CREATE OR REPLACE FUNCTION moved_by_order(order_ids uuid[])
+RETURNS TABLE (order_id uuid, kind text, moved_minor bigint)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, public SET enable_seqscan = off AS
+$$
+    SELECT e.order_id, e.kind, sum(p.amount_minor)::bigint
+    FROM entry e JOIN posting p ON p.sequence = e.sequence
+    WHERE e.order_id = ANY (order_ids) AND principal_sees(NULL)
+    GROUP BY e.order_id, e.kind
+$$;
+ALTER FUNCTION moved_by_order(uuid[]) OWNER TO purser_poster;
+REVOKE ALL ON FUNCTION moved_by_order(uuid[]) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION moved_by_order(uuid[]) TO purser_app;

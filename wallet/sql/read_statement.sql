@@ -7,7 +7,8 @@
 -- account at the same instant. One line more than `lines_max` tells that there is another page.
 --
 -- Both sides are read in the order of their index and merged, so a page costs the same however long the
--- history is; sorting and hashing are off because they would read all of it.
+-- history is; sorting and hashing are off because they would read all of it. The account's id, the same
+-- in every row, stands in the order because the planner does not see that it is.
 CREATE OR REPLACE FUNCTION read_statement(
     of_account_id uuid, lines_max integer, from_sequence bigint, newer boolean, version text)
 RETURNS TABLE (sequence bigint, amount_minor bigint, balance_minor bigint, ledger_version text, entry_id uuid,
@@ -37,14 +38,16 @@ BEGIN
         SELECT line.sequence, line.amount_minor, balance, version, e.entry_id, e.kind::text, e.order_id,
                e.operation_id, e.description, e.facts, e.recorded_at, coalesce(e.effective_at, e.recorded_at)
         FROM (SELECT moved.sequence, sum(moved.amount_minor)::bigint AS amount_minor
-              FROM (SELECT p.sequence, side * p.amount_minor AS amount_minor FROM posting p
+              FROM (SELECT p.debit_account_id AS account_id, p.sequence, side * p.amount_minor AS amount_minor
+                    FROM posting p
                     WHERE p.debit_account_id = of_account_id AND p.sequence > from_sequence
                       AND pg_visible_in_snapshot(p.transaction_id, seen)
                     UNION ALL
-                    SELECT p.sequence, -side * p.amount_minor FROM posting p
+                    SELECT p.credit_account_id, p.sequence, -side * p.amount_minor FROM posting p
                     WHERE p.credit_account_id = of_account_id AND p.sequence > from_sequence
                       AND pg_visible_in_snapshot(p.transaction_id, seen)) AS moved
-              GROUP BY moved.sequence ORDER BY moved.sequence LIMIT lines_max + 1) AS line
+              GROUP BY moved.account_id, moved.sequence
+              ORDER BY moved.account_id, moved.sequence LIMIT lines_max + 1) AS line
         JOIN entry e ON e.sequence = line.sequence
         ORDER BY line.sequence;
     ELSE
@@ -53,16 +56,18 @@ BEGIN
                e.entry_id, e.kind::text, e.order_id, e.operation_id, e.description, e.facts, e.recorded_at,
                coalesce(e.effective_at, e.recorded_at)
         FROM (SELECT moved.sequence, sum(moved.amount_minor)::bigint AS amount_minor
-              FROM (SELECT p.sequence, side * p.amount_minor AS amount_minor FROM posting p
+              FROM (SELECT p.debit_account_id AS account_id, p.sequence, side * p.amount_minor AS amount_minor
+                    FROM posting p
                     WHERE p.debit_account_id = of_account_id
                       AND p.sequence < coalesce(from_sequence, 9223372036854775807)
                       AND (seen IS NULL OR pg_visible_in_snapshot(p.transaction_id, seen))
                     UNION ALL
-                    SELECT p.sequence, -side * p.amount_minor FROM posting p
+                    SELECT p.credit_account_id, p.sequence, -side * p.amount_minor FROM posting p
                     WHERE p.credit_account_id = of_account_id
                       AND p.sequence < coalesce(from_sequence, 9223372036854775807)
                       AND (seen IS NULL OR pg_visible_in_snapshot(p.transaction_id, seen))) AS moved
-              GROUP BY moved.sequence ORDER BY moved.sequence DESC LIMIT lines_max + 1) AS line
+              GROUP BY moved.account_id, moved.sequence
+              ORDER BY moved.account_id DESC, moved.sequence DESC LIMIT lines_max + 1) AS line
         JOIN entry e ON e.sequence = line.sequence
         ORDER BY line.sequence DESC;
     END IF;

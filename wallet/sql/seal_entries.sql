@@ -6,8 +6,7 @@ CREATE OR REPLACE FUNCTION block_hash(previous_hash bytea, sequences bigint[]) R
 LANGUAGE sql STABLE AS
 $$
     SELECT sha256(previous_hash || convert_to(string_agg(
-        format('%s|%s|%s|%s|%s', s.sequence, microseconds(s.recorded_at), s.transaction_id,
-               encode(s.content_hash, 'hex'), encode(sha256(convert_to(s.content, 'UTF8')), 'hex')),
+        format('%s|%s|%s', s.sequence, encode(sha256(convert_to(s.content, 'UTF8')), 'hex'), s.added),
         E'\n' ORDER BY s.sequence), 'UTF8'))
     FROM stored_content(sequences) AS s
 $$;
