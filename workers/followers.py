@@ -1,0 +1,24 @@
+"""The followers of the books: the roll-up of buffered accounts and the sealing of the chain.
+
+They read what was committed and carry it on, behind the payments.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from wallet.ledger import ROLL_UP_ENTRIES_MAX, roll_up, seal
+from workers.loops import repeat
+
+FOLLOW_SECONDS = 0.2
+
+
+async def follow(stop: asyncio.Event) -> None:
+    """Run every follower until `stop`. Several processes may do so: each step takes its lock."""
+    async with asyncio.TaskGroup() as group:
+        group.create_task(repeat("roll-up", _roll_up, FOLLOW_SECONDS, stop))
+        group.create_task(repeat("sealing", seal, FOLLOW_SECONDS, stop))
+
+
+async def _roll_up() -> bool:
+    return await roll_up(ROLL_UP_ENTRIES_MAX) >= ROLL_UP_ENTRIES_MAX
