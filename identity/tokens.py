@@ -1,4 +1,4 @@
-"""Access tokens: short-lived ES256 JWTs, and the keys that sign them. The only importer of `jose`.
+"""Access tokens: short-lived ES256 JWTs. The only importer of `jose`.
 
 python-jose trusts more than it should by default, so everything it leaves open is closed here:
 the header is an exact set, the key comes from our own table by `kid`, every claim is required.
@@ -8,41 +8,29 @@ from __future__ import annotations
 
 import base64
 import binascii
-import logging
 import uuid
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    load_der_private_key,
-)
 from jose import jwk, jwt
 from jose.backends.base import Key
 from jose.exceptions import JOSEError
 
-from core import audit, clock, configuration, ids
+from core import clock, configuration, ids
 from core.errors import Unauthenticated
-from core.phase import phase, statement
-from core.principal import SYSTEM, Principal
-from core.secretbox import open_sealed, seal
+from core.phase import statement
+from core.principal import Principal
+from identity import signing_keys
 from identity.caller import REPLAY_SCOPE, Caller
+from identity.signing_keys import ALGORITHM
 
-log = logging.getLogger(__name__)
-
-ALGORITHM = "ES256"
 TOKEN_TYPE = "at+jwt"
 ACCESS_SECONDS = 600
 LEEWAY_SECONDS = 30
 TOKEN_LENGTH_MAX = 8_192
-RETIRED_KEY_SECONDS = 3_600
 RELOAD_MS = 60_000
-RELOAD_FOR_UNKNOWN_MS = 5_000
+RELOAD_FOR_UNKNOWN_MS = 1_000
 OPTIONS = {f"require_{claim}": True for claim in ("exp", "iat", "aud", "iss", "sub", "jti")} | {
     "leeway": LEEWAY_SECONDS
 }
@@ -59,7 +47,7 @@ class _Keys:
     signing_kid: str
     signing: Key = field(repr=False)
     verifying: dict[str, Key] = field(repr=False)
-    public: tuple[dict[str, Any], ...]
+    public: tuple[dict[str, str], ...]
 
 
 _keys: _Keys | None = None
@@ -117,7 +105,7 @@ async def verify_access(token: str) -> Caller:
     return caller
 
 
-async def jwks() -> dict[str, list[dict[str, Any]]]:
+async def jwks() -> dict[str, list[dict[str, str]]]:
     """The public keys, for `/.well-known/jwks.json`."""
     return {"keys": [dict(key) for key in (await _live_keys()).public]}
 
@@ -128,20 +116,12 @@ async def ensure_signing_key() -> None:
 
 
 async def rotate_signing_key() -> str:
-    """Sign with a new key from now on. The old ones verify for an hour more, then they are gone.
+    """Sign with a new key from now on; returns its `kid`.
 
-    Returns the new key's `kid`. Other processes follow within a minute; a token that was signed by
-    the new key is accepted by them at once.
+    Other processes follow within a minute; what the new key signs they accept at once.
     """
     global _keys
-    async with phase(SYSTEM):
-        await statement(
-            """UPDATE signing_key SET retires_at = purser_now() + $1 * interval '1 second'
-            WHERE retires_at IS NULL""",
-            RETIRED_KEY_SECONDS,
-        )
-        kid = await _make_key()
-        await audit.record(SYSTEM, "SIGNING_KEY_ROTATED", f"signing_key:{kid}")
+    kid = await signing_keys.rotate()
     _keys = None
     return kid
 
@@ -226,79 +206,14 @@ def _age_ms(keys: _Keys) -> float:
 async def _load() -> _Keys:
     """Read and construct the live keys; the first process of a new database makes one."""
     global _keys
-    rows = await _read_keys()
-    private = {kid: key for row in rows if (key := _opened(kid := str(row["signing_key_id"]), row))}
-    current = [str(row["signing_key_id"]) for row in rows if row["retires_at"] is None]
-    signing_kid = next((kid for kid in current if kid in private), None)
-    if signing_kid is None:
-        async with phase(SYSTEM):
-            await _make_key()
-        return await _load()
-    verifying = {
-        kid: jwk.construct(_public_jwk(kid, key), ALGORITHM) for kid, key in private.items()
-    }
+    live = await signing_keys.read_live_keys()
+    signing = next(key for key in live if not key.retires)
     _keys = _Keys(
         database_url=configuration.current().database_url,
         loaded_at_ms=clock.monotonic_ms(),
-        signing_kid=signing_kid,
-        signing=jwk.construct(_pem(private[signing_kid]), ALGORITHM),
-        verifying=verifying,
-        public=tuple(_public_jwk(kid, key) for kid, key in private.items()),
+        signing_kid=signing.kid,
+        signing=jwk.construct(signing.private_pem(), ALGORITHM),
+        verifying={key.kid: jwk.construct(dict(key.public_jwk()), ALGORITHM) for key in live},
+        public=tuple(key.public_jwk() for key in live),
     )
     return _keys
-
-
-async def _read_keys() -> list[Any]:
-    return await statement(
-        """SELECT signing_key_id, sealed_private_key, retires_at FROM signing_key
-        WHERE retires_at IS NULL OR retires_at > purser_now() ORDER BY created_at DESC""",
-        writes=False,
-    )
-
-
-async def _make_key() -> str:
-    kid = ids.new_id()
-    private = ec.generate_private_key(ec.SECP256R1())
-    sealed = seal(
-        private.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()),
-        f"signing-key:{kid}",
-    )
-    await statement(
-        "INSERT INTO signing_key (signing_key_id, sealed_private_key) VALUES ($1, $2)", kid, sealed
-    )
-    return str(kid)
-
-
-def _opened(kid: str, row: Any) -> ec.EllipticCurvePrivateKey | None:
-    """The key, or None for a row written without our master key: it neither signs nor verifies."""
-    try:
-        unsealed = open_sealed(bytes(row["sealed_private_key"]), f"signing-key:{kid}")
-    except InvalidTag:
-        log.error("signing key %s was not sealed with this master key", kid)
-        return None
-    key = load_der_private_key(unsealed, password=None)
-    # The library would sign and verify ES256 with any curve.
-    if not isinstance(key, ec.EllipticCurvePrivateKey) or key.curve.name != "secp256r1":
-        raise ValueError("a signing key of another kind or curve")
-    return key
-
-
-def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
-    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-
-
-def _public_jwk(kid: str, key: ec.EllipticCurvePrivateKey) -> dict[str, Any]:
-    numbers = key.public_key().public_numbers()
-    return {
-        "kty": "EC",
-        "crv": "P-256",
-        "x": _base64url(numbers.x),
-        "y": _base64url(numbers.y),
-        "use": "sig",
-        "alg": ALGORITHM,
-        "kid": kid,
-    }
-
-
-def _base64url(coordinate: int) -> str:
-    return base64.urlsafe_b64encode(coordinate.to_bytes(32, "big")).rstrip(b"=").decode()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import uuid
@@ -29,7 +30,7 @@ from core.configuration import Configuration
 from core.errors import Forbidden, Unauthenticated
 from core.principal import customer, merchant
 from core.secretbox import open_sealed
-from identity import logins, replay_parties, tokens
+from identity import logins, replay_parties, signing_keys, tokens
 from identity.caller import Caller
 
 
@@ -236,6 +237,22 @@ async def test_two_signing_keys_verify_while_one_signs(person: Any) -> None:
     published = (await tokens.jwks())["keys"]
     assert {key["kid"] for key in published} == {kid, parts_of(before)[0]["kid"]}
     assert all(set(key) == {"kty", "crv", "x", "y", "use", "alg", "kid"} for key in published)
+
+
+async def test_processes_that_start_together_make_one_key(database: Any) -> None:
+    await asyncio.gather(*(signing_keys.read_live_keys() for _ in range(8)))
+    assert len(await database.fetch("SELECT FROM signing_key")) == 1
+
+
+async def test_a_key_that_another_process_made_is_known_at_once(
+    person: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stale = tokens._keys
+    await tokens.rotate_signing_key()
+    second = await logins.refresh(person.tokens.refresh_token)
+    monkeypatch.setattr(tokens, "_keys", stale)
+    monkeypatch.setattr(tokens, "RELOAD_FOR_UNKNOWN_MS", 0)
+    assert await accepted(second.access_token)
 
 
 async def test_a_retired_key_verifies_nothing(database: Any, person: Any) -> None:
