@@ -1,0 +1,293 @@
+"""Risk in the path of a payment: profiles as they were read in, a decision and the next profiles out.
+
+Nothing here waits or writes. A group is scored by one call of the model; rules stand beside it and
+decide alone where it cannot score. A profile counts what was decided, whatever the books answered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from core import clock, configuration
+from risk_model import champion, profiles
+from risk_model.events import Event, event_of, hundredths_of, seconds_of, token_of
+from risk_model.features import SCHEMA, features, named, vector
+from risk_model.rules import (
+    FALLBACK_RULES,
+    RULES,
+    Facts,
+    Limits,
+    Verdict,
+    judge,
+    limits_of,
+)
+from risk_model.scoring import Reason, Scorer, Unavailable, health
+from risk_model.thresholds import strongest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """The payment that is assessed. `customer_id` is its payer; a merchant's own payout has none.
+
+    `effective_at` is the instant that features read; it must be set when the payment is assessed.
+    """
+
+    operation: str
+    amount_minor: int
+    currency: str
+    customer_id: UUID | None
+    merchant_id: UUID
+    payee_customer_id: UUID | None = None
+    effective_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """A profile as it was read; version 0 and an empty state where there is none."""
+
+    version: int
+    state: Mapping[str, Any]
+
+
+NO_PROFILE = Profile(0, {})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assessment:
+    """A decision. `probability` and `model_version` are absent where no model scored.
+
+    `profiles` are the rows of own profiles to write, each at the version that was read plus one;
+    `profile_versions` names every profile that was read, shared ones too.
+    """
+
+    outcome: str
+    probability: float | None
+    reason_codes: tuple[str, ...]
+    rules_fired: tuple[str, ...]
+    model_version: str | None
+    features: Mapping[str, float]
+    source: str
+    latency_ms: float
+    profiles: tuple[Mapping[str, Any], ...]
+    profile_versions: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """One subject with all that was read for it."""
+
+    subject: Subject
+    event: Event
+    own_key: str
+    own: Profile
+    versions: dict[str, int]
+    values: list[float]
+    facts: Facts
+    verdict: Verdict
+
+    @property
+    def scored(self) -> bool:
+        """A rule that blocks fires first: then nobody asks the model."""
+        return self.verdict.outcome != "BLOCK"
+
+
+def profile_keys(subject: Subject) -> tuple[str, ...]:
+    """The profiles to read: the payer's own first, then the merchant's or payee's shared one."""
+    shared = shared_key(subject.operation, subject.merchant_id, subject.payee_customer_id)
+    return (_own_key(subject), shared) if shared else (_own_key(subject),)
+
+
+def shared_key(operation: str, merchant_id: UUID, payee_customer_id: UUID | None) -> str | None:
+    """The profile of whom many pay; money that stays with its owner has none."""
+    if operation == "PAY":
+        return f"merchant:{merchant_id}"
+    if operation == "TRANSFER" and payee_customer_id is not None:
+        return f"payee:{payee_customer_id}"
+    return None
+
+
+def event_of_payment(
+    operation: str,
+    amount_minor: int,
+    currency: str,
+    effective_at: datetime,
+    merchant_id: UUID,
+    payee_customer_id: UUID | None,
+) -> Event:
+    """The event of a payment or of a stored decision."""
+    party = payee_customer_id if operation == "TRANSFER" and payee_customer_id else merchant_id
+    hundredths = hundredths_of(amount_minor, currency)
+    return event_of(operation, hundredths, seconds_of(effective_at), token_of(party))
+
+
+def assess(
+    subjects: Sequence[Subject],
+    read: Sequence[Mapping[str, Profile]],
+    scorer: Scorer | Unavailable | None = None,
+    limits: Limits | None = None,
+) -> list[Assessment]:
+    """Decide on each subject by the profiles that were read for it; the present champion by default.
+
+    At most one subject per own profile, as in any group. Raises nothing that a model does.
+    """
+    started_ms = clock.monotonic_ms()
+    scorer = champion.current() if scorer is None else scorer
+    limits = limits_of(configuration.current()) if limits is None else limits
+    cases = [_case(subject, known, limits) for subject, known in zip(subjects, read, strict=True)]
+    rows = vector([case.values for case in cases if case.scored])
+    scores = _scores(scorer, rows)
+    latency_ms = round(clock.monotonic_ms() - started_ms, 3)
+    found: list[Assessment] = []
+    place = 0
+    for case in cases:
+        if not case.scored:
+            found.append(_assessment(case, case.verdict, None, None, "RULES", latency_ms))
+        elif isinstance(scores, Unavailable) or isinstance(scorer, Unavailable):
+            found.append(_fallback(case, latency_ms))
+        else:
+            found.append(_by_model(case, scorer, scores[place], rows[place], latency_ms))
+            place += 1
+    return found
+
+
+def decision_row(
+    assessment: Assessment,
+    *,
+    decision_id: UUID,
+    order_id: UUID,
+    stage: str,
+    attempt: int,
+    merchant_id: UUID,
+    customer_id: UUID | None,
+    subject: Subject,
+) -> dict[str, Any]:
+    """The row of `write_assessments()`, in JSON values."""
+    assert subject.effective_at is not None
+    payee = subject.payee_customer_id
+    return {
+        "decision_id": str(decision_id),
+        "order_id": str(order_id),
+        "stage": stage,
+        "attempt": attempt,
+        "merchant_id": str(merchant_id),
+        "customer_id": str(customer_id) if customer_id else None,
+        "payee_customer_id": str(payee) if payee else None,
+        "operation": subject.operation,
+        "amount_minor": subject.amount_minor,
+        "currency": subject.currency,
+        "effective_at": subject.effective_at.isoformat(),
+        "outcome": assessment.outcome,
+        "source": assessment.source,
+        "probability": assessment.probability,
+        "reason_codes": list(assessment.reason_codes),
+        "rules_fired": list(assessment.rules_fired),
+        "model_version": assessment.model_version,
+        "features": dict(assessment.features),
+        "feature_schema": SCHEMA,
+        "profile_versions": dict(assessment.profile_versions),
+        "latency_ms": assessment.latency_ms,
+    }
+
+
+def _own_key(subject: Subject) -> str:
+    if subject.customer_id is not None:
+        return f"customer:{subject.customer_id}"
+    return f"payouts:{subject.merchant_id}"
+
+
+def _case(subject: Subject, known: Mapping[str, Profile], limits: Limits) -> _Case:
+    if subject.effective_at is None:
+        raise ValueError("a payment is assessed as of an instant")
+    event = event_of_payment(
+        subject.operation,
+        subject.amount_minor,
+        subject.currency,
+        subject.effective_at,
+        subject.merchant_id,
+        subject.payee_customer_id,
+    )
+    keys = profile_keys(subject)
+    own = known.get(keys[0], NO_PROFILE)
+    shared = known.get(keys[1], NO_PROFILE) if len(keys) > 1 else NO_PROFILE
+    values = features(event, own.state, shared.state)
+    facts = Facts(
+        operation=subject.operation,
+        amount_minor=subject.amount_minor,
+        hundredths=event.hundredths,
+        features=named(values),
+        limits=limits,
+    )
+    versions = dict(zip(keys, (own.version, shared.version), strict=False))
+    return _Case(subject, event, keys[0], own, versions, values, facts, judge(facts, RULES))
+
+
+def _scores(scorer: Scorer | Unavailable, rows: Any) -> list[float] | Unavailable:
+    if len(rows) == 0:
+        return []
+    found = scorer if isinstance(scorer, Unavailable) else _of_our_features(scorer, rows)
+    if isinstance(found, Unavailable):
+        health.note_fallback(found, len(rows))
+    else:
+        health.note_scored(len(rows))
+    return found
+
+
+def _of_our_features(scorer: Scorer, rows: Any) -> list[float] | Unavailable:
+    if scorer.model.feature_schema != SCHEMA:
+        return Unavailable(Reason.WRONG_FEATURES)
+    return scorer.score(rows)
+
+
+def _by_model(
+    case: _Case, scorer: Scorer, probability: float, row: Any, latency_ms: float
+) -> Assessment:
+    model = scorer.model
+    by_model = model.policy.outcome(probability, case.event.hundredths / 100)
+    outcome = strongest(by_model, case.verdict.outcome)
+    reasons = model.reasons(row) if by_model != "ALLOW" else ()
+    verdict = Verdict(outcome, case.verdict.fired, (*case.verdict.reasons, *reasons))
+    return _assessment(case, verdict, probability, model.version, "MODEL", latency_ms)
+
+
+def _fallback(case: _Case, latency_ms: float) -> Assessment:
+    fallback = judge(case.facts, FALLBACK_RULES)
+    verdict = Verdict(
+        outcome=strongest(fallback.outcome, case.verdict.outcome),
+        fired=(*case.verdict.fired, *fallback.fired),
+        reasons=(*case.verdict.reasons, *fallback.reasons),
+    )
+    return _assessment(case, verdict, None, None, "FALLBACK", latency_ms)
+
+
+def _assessment(
+    case: _Case,
+    verdict: Verdict,
+    probability: float | None,
+    model_version: str | None,
+    source: str,
+    latency_ms: float,
+) -> Assessment:
+    teaches = verdict.outcome != "BLOCK"
+    customer_id = case.subject.customer_id
+    row = {
+        "key": case.own_key,
+        "customer_id": str(customer_id) if customer_id else None,
+        "version": case.own.version + 1,
+        "state": profiles.remember(case.own.state, case.event, teaches=teaches),
+    }
+    return Assessment(
+        outcome=verdict.outcome,
+        probability=probability,
+        reason_codes=tuple(dict.fromkeys(verdict.reasons)),
+        rules_fired=verdict.fired,
+        model_version=model_version,
+        features=case.facts.features,
+        source=source,
+        latency_ms=latency_ms,
+        profiles=(row,),
+        profile_versions=case.versions,
+    )
