@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import AsyncIterator
 from typing import Any
@@ -157,3 +158,33 @@ async def test_the_catalogue_says_the_same(database: Any) -> None:
     assert not any(
         role[0][power] for power in ("rolcanlogin", "rolsuper", "rolbypassrls", "rolcreaterole")
     )
+
+
+async def test_the_parties_of_a_group_are_read_by_its_poster_with_no_secret(
+    database: Any, person: Any, shop: Any
+) -> None:
+    connection = await asyncpg.connect(database.owner_url)
+    try:
+        await connection.execute("SET ROLE purser_poster")
+        merchants = await connection.fetch("SELECT read_merchants($1)", [shop.merchant_id])
+        customers = await connection.fetch("SELECT read_customers($1)", [person.customer_id])
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await connection.fetch("SELECT password_hash FROM credential")
+    finally:
+        await connection.close()
+    assert json.loads(merchants[0][0]) == {
+        "merchant_id": str(shop.merchant_id),
+        "status": "ACTIVE",
+        "name": "Noodles",
+        "fee_rate_millionths": 6_000,
+        "currencies": ["CNY"],
+        "payment_limit_minor": 10_000_00,
+    }
+    customer = json.loads(customers[0][0])
+    assert customer.pop("created_at")
+    assert customer == {
+        "customer_id": str(person.customer_id),
+        "status": "ACTIVE",
+        "display_name_masked": "***g",
+        "has_payment_password": False,
+    }
