@@ -40,6 +40,8 @@ ALTER TABLE label
 CREATE INDEX label_transaction ON label (transaction_id);
 
 ALTER TABLE decision_fold
+    ALTER COLUMN fold_id DROP DEFAULT,
+    ALTER COLUMN fold_id DROP DEFAULT,
     ALTER COLUMN fold_id ADD GENERATED ALWAYS AS IDENTITY,
     ADD CONSTRAINT decision_fold_step UNIQUE (key, version),
     ADD CONSTRAINT decision_fold_decision FOREIGN KEY (decision_id) REFERENCES decision,
