@@ -6,23 +6,23 @@
 -- The first page has neither; it is newest first, and each line also carries the balance of the whole
 -- account at the same instant. One line more than `lines_max` tells that there is another page.
 --
--- Both sides are read in the order of their index and merged, so a page costs the same however long the
--- history is; sorting and hashing are off because they would read all of it. The account's id, the same
--- in every row, stands in the order because the planner does not see that it is.
+-- Of each side the first entries are read in the order of its index, and of these the first are the
+-- page; so it costs the same however long the history is. Hashing is off because it would read it all.
 CREATE OR REPLACE FUNCTION read_statement(
     of_account_id uuid, lines_max integer, from_sequence bigint, newer boolean, version text)
 RETURNS TABLE (sequence bigint, amount_minor bigint, balance_minor bigint, ledger_version text, entry_id uuid,
                kind text, order_id uuid, operation_id uuid, description text, facts jsonb,
                recorded_at timestamptz, effective_at timestamptz)
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, public
-SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off SET enable_hashagg = off
-SET enable_hashjoin = off SET enable_mergejoin = off AS
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashagg = off SET enable_hashjoin = off
+SET enable_mergejoin = off AS
 $$
 #variable_conflict use_column
 DECLARE
     side integer;
     balance bigint;
-    seen pg_snapshot := version::pg_snapshot;
+    seen pg_snapshot := coalesce(version::pg_snapshot, pg_current_snapshot());
+    sequences bigint[];
 BEGIN
     SELECT CASE a.normal_side WHEN 'debit' THEN 1 ELSE -1 END,
            account_available(a) - a.credit_limit_minor + unrolled_minor(a)
@@ -32,45 +32,48 @@ BEGIN
     IF NOT FOUND THEN
         RETURN;
     END IF;
+    from_sequence := coalesce(from_sequence, 9223372036854775807);
 
     IF newer THEN
-        RETURN QUERY
-        SELECT line.sequence, line.amount_minor, balance, version, e.entry_id, e.kind::text, e.order_id,
-               e.operation_id, e.description, e.facts, e.recorded_at, coalesce(e.effective_at, e.recorded_at)
-        FROM (SELECT moved.sequence, sum(moved.amount_minor)::bigint AS amount_minor
-              FROM (SELECT p.debit_account_id AS account_id, p.sequence, side * p.amount_minor AS amount_minor
-                    FROM posting p
-                    WHERE p.debit_account_id = of_account_id AND p.sequence > from_sequence
-                      AND pg_visible_in_snapshot(p.transaction_id, seen)
-                    UNION ALL
-                    SELECT p.credit_account_id, p.sequence, -side * p.amount_minor FROM posting p
-                    WHERE p.credit_account_id = of_account_id AND p.sequence > from_sequence
-                      AND pg_visible_in_snapshot(p.transaction_id, seen)) AS moved
-              GROUP BY moved.account_id, moved.sequence
-              ORDER BY moved.account_id, moved.sequence LIMIT lines_max + 1) AS line
-        JOIN entry e ON e.sequence = line.sequence
-        ORDER BY line.sequence;
+        sequences := ARRAY(
+            SELECT found.sequence FROM (
+                (SELECT DISTINCT p.sequence FROM posting p
+                 WHERE p.debit_account_id = of_account_id AND p.sequence > from_sequence
+                   AND pg_visible_in_snapshot(p.transaction_id, seen)
+                 ORDER BY p.sequence LIMIT lines_max + 1)
+                UNION
+                (SELECT DISTINCT p.sequence FROM posting p
+                 WHERE p.credit_account_id = of_account_id AND p.sequence > from_sequence
+                   AND pg_visible_in_snapshot(p.transaction_id, seen)
+                 ORDER BY p.sequence LIMIT lines_max + 1)) AS found
+            ORDER BY found.sequence LIMIT lines_max + 1);
     ELSE
-        RETURN QUERY
-        SELECT line.sequence, line.amount_minor, balance, coalesce(version, pg_current_snapshot()::text),
-               e.entry_id, e.kind::text, e.order_id, e.operation_id, e.description, e.facts, e.recorded_at,
-               coalesce(e.effective_at, e.recorded_at)
-        FROM (SELECT moved.sequence, sum(moved.amount_minor)::bigint AS amount_minor
-              FROM (SELECT p.debit_account_id AS account_id, p.sequence, side * p.amount_minor AS amount_minor
-                    FROM posting p
-                    WHERE p.debit_account_id = of_account_id
-                      AND p.sequence < coalesce(from_sequence, 9223372036854775807)
-                      AND (seen IS NULL OR pg_visible_in_snapshot(p.transaction_id, seen))
-                    UNION ALL
-                    SELECT p.credit_account_id, p.sequence, -side * p.amount_minor FROM posting p
-                    WHERE p.credit_account_id = of_account_id
-                      AND p.sequence < coalesce(from_sequence, 9223372036854775807)
-                      AND (seen IS NULL OR pg_visible_in_snapshot(p.transaction_id, seen))) AS moved
-              GROUP BY moved.account_id, moved.sequence
-              ORDER BY moved.account_id DESC, moved.sequence DESC LIMIT lines_max + 1) AS line
-        JOIN entry e ON e.sequence = line.sequence
-        ORDER BY line.sequence DESC;
+        sequences := ARRAY(
+            SELECT found.sequence FROM (
+                (SELECT DISTINCT p.sequence FROM posting p
+                 WHERE p.debit_account_id = of_account_id AND p.sequence < from_sequence
+                   AND (version IS NULL OR pg_visible_in_snapshot(p.transaction_id, seen))
+                 ORDER BY p.sequence DESC LIMIT lines_max + 1)
+                UNION
+                (SELECT DISTINCT p.sequence FROM posting p
+                 WHERE p.credit_account_id = of_account_id AND p.sequence < from_sequence
+                   AND (version IS NULL OR pg_visible_in_snapshot(p.transaction_id, seen))
+                 ORDER BY p.sequence DESC LIMIT lines_max + 1)) AS found
+            ORDER BY found.sequence DESC LIMIT lines_max + 1);
     END IF;
+
+    RETURN QUERY
+    SELECT line.sequence, moved.amount_minor, balance, seen::text, e.entry_id, e.kind::text, e.order_id,
+           e.operation_id, e.description, e.facts, e.recorded_at, coalesce(e.effective_at, e.recorded_at)
+    FROM unnest(sequences) WITH ORDINALITY AS line (sequence, place)
+    JOIN entry e ON e.sequence = line.sequence
+    CROSS JOIN LATERAL (
+        SELECT sum(CASE of_account_id WHEN p.debit_account_id THEN side * p.amount_minor
+                                      ELSE -side * p.amount_minor END)::bigint AS amount_minor
+        FROM posting p
+        WHERE p.sequence = line.sequence AND of_account_id IN (p.debit_account_id, p.credit_account_id)
+    ) AS moved
+    ORDER BY line.place;
 END
 $$;
 ALTER FUNCTION read_statement(uuid, integer, bigint, boolean, text) OWNER TO purser_reader;
