@@ -153,10 +153,9 @@ async def _set_up(stack: Run) -> None:
                     await training
             stack.console.print("the first risk model is trained")
     finally:
-        if training is not None and not training.done():
+        if training is not None:
             training.cancel()
-            with suppress(asyncio.CancelledError):
-                await training
+            await asyncio.gather(training, return_exceptions=True)
 
 
 async def _migrate(stack: Run) -> None:
