@@ -100,6 +100,25 @@ async def set_merchant_status(
         return _view(await Merchant.get(merchant_id=merchant_id))
 
 
+async def set_fee_rate(
+    merchant_id: uuid.UUID, fee_rate_millionths: int, *, by: Caller
+) -> MerchantView:
+    """Change what later payments cost a merchant; orders keep the rate they were made with."""
+    if not 0 <= fee_rate_millionths <= MILLIONTHS:
+        raise InvalidArgument("The fee is a rate per million.", field=("feeRateMillionths",))
+    async with phase(by.principal):
+        changed = Merchant.filter(merchant_id=merchant_id)
+        if not await changed.update(fee_rate_millionths=fee_rate_millionths):
+            raise NotFound()
+        await audit.record(
+            by.principal,
+            "MERCHANT_FEE_SET",
+            f"merchant:{merchant_id}",
+            fee_rate_millionths=fee_rate_millionths,
+        )
+        return _view(await Merchant.get(merchant_id=merchant_id))
+
+
 async def merchant_names(merchant_ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, str]:
     """The public names, by id; unknown ids are left out."""
     rows = await statement("SELECT * FROM merchant_names($1)", list(merchant_ids), writes=False)

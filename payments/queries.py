@@ -6,6 +6,7 @@ ids are read in one statement; an id that is missing or foreign is left out.
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -29,11 +30,11 @@ from payments.models import (
 )
 from payments.states import OperationType, OrderState
 from payments.values import Attempt, Challenge, Operation, Order
+from payments.webhooks import PUBLIC_TOPICS
 from risk_model.models import Decision
 
 CHILDREN_MAX = 100
-PUBLIC_TOPIC = r"^(order|refund|payout)\."
-"""What merchants are told; every other topic is for our own workers."""
+PUBLIC_TOPIC = "^(" + "|".join(map(re.escape, PUBLIC_TOPICS)) + ")"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,93 @@
+"""Top-level errors: each has a code, none tells of our insides. A bug gets an id that the log has too."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+from graphql import GraphQLError
+from strawberry.extensions import SchemaExtension
+from strawberry.types import ExecutionResult
+
+from core import ids
+from core.errors import Forbidden, PurserError, ServerBusy, Unauthenticated
+
+log = logging.getLogger(__name__)
+
+BAD_USER_INPUT = "BAD_USER_INPUT"
+INTERNAL = "INTERNAL"
+MASKED = "Something went wrong on our side."
+
+
+class CodedErrors(SchemaExtension):
+    """Gives each error of an answer its code, and hides what is not meant for clients."""
+
+    def on_operation(self) -> Iterator[None]:
+        self._streams = False
+        yield
+        if not self._streams:
+            _code_all(self.execution_context.result)
+
+    def on_stream_result(self, result: Any) -> Iterator[None]:
+        self._streams = True
+        _code_all(result)
+        yield
+
+
+def coded(error: GraphQLError) -> GraphQLError:
+    """The error as a client may see it."""
+    cause = error.original_error
+    while isinstance(cause, GraphQLError) and cause.original_error is not None:
+        cause = cause.original_error
+    if isinstance(cause, PurserError):
+        return _shown(error, cause.message, extensions_of(cause))
+    if cause is None or isinstance(cause, GraphQLError):
+        extensions = dict((cause or error).extensions or error.extensions or {})
+        extensions.setdefault("code", BAD_USER_INPUT)
+        return _shown(error, error.message, extensions)
+    return _masked(error, cause)
+
+
+def extensions_of(error: PurserError) -> dict[str, Any]:
+    """What a client learns of a refusal beside its message."""
+    found: dict[str, Any] = {
+        "code": error.code,
+        "retryable": error.retryable,
+        "outcomeKnown": error.outcome_known,
+    }
+    if error.field:
+        found["field"] = list(error.field)
+    return found
+
+
+def status_of(error: PurserError) -> int:
+    """The HTTP status of a request that is refused before GraphQL sees it."""
+    if isinstance(error, Unauthenticated):
+        return 401
+    if isinstance(error, Forbidden):
+        return 403
+    return 503 if isinstance(error, ServerBusy) else 401 if error.code == "SIGNATURE_INVALID" else 400
+
+
+def _code_all(result: Any) -> None:
+    if isinstance(result, ExecutionResult) or hasattr(result, "errors"):
+        if result.errors:
+            result.errors = [coded(error) for error in result.errors]
+
+
+def _shown(error: GraphQLError, message: str, extensions: dict[str, Any]) -> GraphQLError:
+    return GraphQLError(
+        message,
+        nodes=error.nodes,
+        source=error.source,
+        positions=error.positions,
+        path=error.path,
+        extensions=extensions,
+    )
+
+
+def _masked(error: GraphQLError, cause: Exception) -> GraphQLError:
+    error_id = str(ids.new_id())
+    log.error("error %s at %s", error_id, error.path, exc_info=cause)
+    return _shown(error, MASKED, {"code": INTERNAL, "errorId": error_id})
