@@ -44,6 +44,11 @@ class CodePurpose(StrEnum):
     CHALLENGE = "CHALLENGE"
 
 
+OPEN_TO_STRANGERS = frozenset({CodePurpose.REGISTER, CodePurpose.RESET_PASSWORD})
+"""Counted apart, so that a stranger who knows an address cannot use up or lock what its owner needs
+to pay."""
+
+
 @dataclass(frozen=True, slots=True)
 class CodeRequest:
     """A code that is on its way."""
@@ -115,7 +120,7 @@ async def add_request(
     who asks about an address that nobody has.
     """
     # The permit of the address is a row lock until the commit: requests for one address queue here.
-    await take_permit(TO_ONE_ADDRESS, destination.value)
+    await take_permit(TO_ONE_ADDRESS, _counted(destination.value, purpose))
     if destination.kind == "PHONE":
         await take_permit(TO_ONE_PREFIX, prefix(destination.value))
     code_id = ids.new_id()
@@ -211,14 +216,14 @@ async def check_code(
             binding,
         )
         if rows:
-            await take_guess(GUESSES, str(customer_id))
+            await take_guess(GUESSES, _counted(customer_id, purpose))
     if not rows:
         raise CredentialsInvalid("The code is wrong or has expired.", remaining_attempts=0)
     code_id, code_digest, state, tries_left = rows[0]
     expected = code_digest if state == "ISSUED" else None
     given = _digest(code_id, unchecked_code)
     if hmac.compare_digest(expected or "nothing", given) and await _use(customer_id, code_id):
-        await clear_guesses(GUESSES, str(customer_id))
+        await clear_guesses(GUESSES, _counted(customer_id, purpose))
         return
     await audit.record_security_event("CODE_WRONG", str(principal), "REFUSED", purpose=purpose)
     left = 0 if state == "VOID" else tries_left
@@ -235,6 +240,10 @@ async def _use(customer_id: uuid.UUID, code_id: uuid.UUID) -> bool:
                 code_id,
             )
         )
+
+
+def _counted(subject: object, purpose: CodePurpose) -> str:
+    return f"{subject} {'strangers' if purpose in OPEN_TO_STRANGERS else 'owner'}"
 
 
 def _digest(code_id: uuid.UUID, code: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from core.errors import CredentialsInvalid, CredentialsLocked, PurserError, Throttled
-from identity import codes, limits
+from identity import codes, customers, limits
 from identity.codes import CodePurpose, binding_of
 
 CHALLENGE = CodePurpose.CHALLENGE
@@ -149,9 +149,7 @@ async def test_an_order_gives_three_tries(person: Any, challenge: Any) -> None:
         assert refusal.value.data == {"remaining_attempts": left}
 
 
-async def test_ten_wrong_codes_lock_over_all_orders_and_purposes(
-    person: Any, challenge: Any
-) -> None:
+async def test_ten_wrong_codes_lock_over_all_orders(person: Any, challenge: Any) -> None:
     for _ in range(2):
         order_id, code = await challenge("order", tries_max=5)
         for _ in range(5):
@@ -260,7 +258,7 @@ async def test_what_is_no_code_is_wrong(person: Any, challenge: Any, code: str) 
 
 async def test_an_address_gets_a_limited_number_of_codes_an_hour(person: Any) -> None:
     ended = await outcomes([codes.request_code(person.customer_id, CHALLENGE) for _ in range(30)])
-    assert ended.count("OK") == codes.TO_ONE_ADDRESS.permits_max - 1, "one went into registering"
+    assert ended.count("OK") == codes.TO_ONE_ADDRESS.permits_max
     assert set(ended) == {"OK", "THROTTLED"}
 
 
@@ -273,3 +271,19 @@ async def test_a_block_of_numbers_gets_a_limited_number_of_codes(database: Any) 
     await limits.take_permit(few, "+861391234")
     await database.fetch("UPDATE limit_counter SET window_ends_at = now()")
     await limits.take_permit(few, "+861381234")
+
+
+async def test_a_stranger_cannot_use_up_or_lock_what_the_owner_needs(
+    person: Any, challenge: Any
+) -> None:
+    asked = [customers.request_password_reset(person.address) for _ in range(20)]
+    assert set(await outcomes(asked)) == {"OK", "THROTTLED"}
+    guesses = [
+        customers.reset_password(person.address, "000000", "another long password")
+        for _ in range(20)
+    ]
+    assert "OK" not in await outcomes(guesses)
+    order_id, code = await challenge("order")
+    await codes.check_code(
+        person.customer_id, CHALLENGE, code, resource_id=order_id, binding="order"
+    )
