@@ -26,7 +26,10 @@ def idempotency(
 ) -> dict[str, str]:
     """The row of a key, without its result; raises `InvalidArgument` for a malformed key."""
     key = checked_key(unchecked_key)
-    text = orjson.dumps(canonical_input, option=orjson.OPT_SORT_KEYS)
+    try:
+        text = orjson.dumps(canonical_input, option=orjson.OPT_SORT_KEYS)
+    except TypeError:
+        raise InvalidArgument("The text is not valid Unicode.") from None
     return {
         "idempotency_id": str(ids.hashed_id("idempotency", str(principal), operation, key)),
         "operation": operation,

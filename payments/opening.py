@@ -32,6 +32,7 @@ from payments.product import Event, Interaction, Movement
 from payments.products.registry import product_module
 from payments.routing import Route
 from payments.states import (
+    OPENING_TYPES,
     ChallengeState,
     OperationState,
     OperationType,
@@ -188,21 +189,13 @@ def generate_order(
 
 def opening_operation(operations: tuple[Operation, ...]) -> Operation:
     """The operation that opened the order."""
-    return next(each for each in operations if each.type in _OPENING)
+    return next(each for each in operations if each.type in OPENING_TYPES)
 
 
 def binding_of(order: Order) -> str:
     """What a challenge is bound to: order, amount, currency and payee; any change voids it."""
     payee = order.payee_customer_id or order.merchant_id
     return codes.binding_of(order.order_id, order.amount_minor, order.currency, payee)
-
-
-_OPENING = (
-    OperationType.PAY,
-    OperationType.TOP_UP,
-    OperationType.TRANSFER,
-    OperationType.PAYOUT,
-)
 
 
 @dataclass(frozen=True, slots=True)

@@ -138,9 +138,7 @@ async def read_decisions(
     return found
 
 
-async def read_endpoint(
-    principal: Principal, merchant_id: uuid.UUID
-) -> WebhookEndpointRow | None:
+async def read_endpoint(principal: Principal, merchant_id: uuid.UUID) -> WebhookEndpointRow | None:
     """Where a merchant wants its events; the caller shows nothing of the sealed secrets."""
     async with phase(principal):
         return await WebhookEndpointRow.get_or_none(merchant_id=merchant_id)

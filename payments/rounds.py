@@ -7,8 +7,10 @@ version tells whether it happened.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
+from weakref import WeakValueDictionary
 
 from core.errors import (
     Forbidden,
@@ -36,6 +38,8 @@ ROUNDS_MAX = 3
 
 Plan = Callable[[Known], Member | None]
 
+_queues: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
 
 async def decide_and_commit(
     selector: Selector, plan: Plan, *, input_hash: str | None = None
@@ -46,18 +50,28 @@ async def decide_and_commit(
     stale. Raises what `plan` raises, `IdempotencyKeyReused`, `IdempotencyInProgress` and the errors
     of a database that is away.
     """
-    lost = False
-    for _ in range(ROUNDS_MAX):
-        try:
-            finished, answer = await _round(selector, plan, input_hash)
-        except OutcomeUnknown:
-            lost = True
-            continue
-        if finished:
-            return answer
-    if lost:
-        raise OutcomeUnknown()
-    return await _alone(selector, plan, input_hash)
+    async with _queue(selector):
+        lost = False
+        for _ in range(ROUNDS_MAX):
+            try:
+                finished, answer = await _round(selector, plan, input_hash)
+            except OutcomeUnknown:
+                lost = True
+                continue
+            if finished:
+                return answer
+        if lost:
+            raise OutcomeUnknown()
+        return await _alone(selector, plan, input_hash)
+
+
+def _queue(selector: Selector) -> asyncio.Lock:
+    """Members that would make each other stale wait for each other here, where waiting is cheap.
+
+    It is a courtesy of one process to itself; what keeps members apart is the commit.
+    """
+    key = str(selector.order_id or next(iter(selector.profile_keys), selector.principal))
+    return _queues.setdefault(key, asyncio.Lock())
 
 
 async def _round(

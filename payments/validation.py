@@ -22,7 +22,7 @@ from core.errors import (
 )
 from payments.group import Known
 from payments.products.registry import product_module
-from payments.states import OperationType
+from payments.states import OPENING_TYPES, OperationType
 from payments.values import OpenOrder
 
 NUMBER_MAX = 64
@@ -67,7 +67,7 @@ def number(unchecked: str, name: str) -> str:
 
 def _checked_fields(request: OpenOrder) -> ModuleType:
     module = product_module(request.product)
-    if request.type not in module.PRODUCT.operations:
+    if request.type not in OPENING_TYPES or request.type not in module.PRODUCT.operations:
         raise OperationNotSupported("This product cannot do that.", field=("method",))
     moneys.positive(request.money)
     number(request.merchant_order_no, "merchantOrderNo")

@@ -135,7 +135,3 @@ GRANT DELETE ON payment_order TO purser_poster;
 GRANT SELECT, INSERT, UPDATE, DELETE ON idempotency TO purser_poster;
 GRANT SELECT, INSERT, UPDATE (attempt_id, order_id, merchant_id, outcome, applied_at)
     ON channel_event TO purser_poster;
-
--- Whether anybody waits for an event decides whether it causes a job.
-CREATE POLICY poster ON webhook_endpoint FOR SELECT TO purser_poster USING (true);
-GRANT SELECT ON webhook_endpoint TO purser_poster;

@@ -110,7 +110,8 @@ CREATE TYPE ledger_entry AS (
     -- The place of an earlier entry of the same call with the same id.
     previous integer);
 CREATE TYPE ledger_leg AS (
-    ordinal integer, line smallint, action text, debit_account_id uuid, credit_account_id uuid,
+    -- The entry's place in the call, the leg's in its entry, and in its action.
+    ordinal integer, line smallint, part smallint, action text, debit_account_id uuid, credit_account_id uuid,
     amount_minor bigint, currency text, hold_id uuid, expires_at timestamptz,
     -- What this leg adds to the debit account's pending column; negative where it resolves a hold.
     held_minor bigint);
