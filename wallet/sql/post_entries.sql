@@ -49,6 +49,7 @@ BEGIN
     -- Read the input once, into types.
     WITH leg AS (
         SELECT e.*, (row_number() OVER (PARTITION BY e.ordinal ORDER BY a.place, c.place))::smallint AS line,
+               coalesce(c.place, 1)::smallint AS part,
                a.action, a.hold_id, a.debit_account_id,
                coalesce(c.credit_account_id, a.credit_account_id) AS credit_account_id,
                coalesce(c.amount_minor, a.amount_minor) AS amount_minor, a.currency, a.expires_at
@@ -80,8 +81,8 @@ BEGIN
                     description), 'UTF8')), previous)::ledger_entry ORDER BY ordinal)
             FROM (SELECT *, lag(ordinal) OVER (PARTITION BY entry_id ORDER BY ordinal) AS previous
                   FROM content) AS c),
-           array_agg(ROW(ordinal, line, action, debit_account_id, credit_account_id, amount_minor, currency,
-                         hold_id, expires_at, CASE action WHEN 'HOLD' THEN amount_minor ELSE 0 END
+           array_agg(ROW(ordinal, line, part, action, debit_account_id, credit_account_id, amount_minor,
+                         currency, hold_id, expires_at, CASE action WHEN 'HOLD' THEN amount_minor ELSE 0 END
                         )::ledger_leg ORDER BY ordinal, line),
            bool_or(action NOT IN ('POST', 'HOLD')), bool_or(action = 'HOLD'),
            count(DISTINCT entry_id) < count(DISTINCT ordinal)
@@ -266,7 +267,7 @@ CREATE OR REPLACE FUNCTION with_holds(legs ledger_leg[]) RETURNS ledger_leg[]
 LANGUAGE sql STABLE SET enable_seqscan = off AS
 $$
     SELECT array_agg(ROW(
-               leg.ordinal, leg.line, leg.action,
+               leg.ordinal, leg.line, leg.part, leg.action,
                coalesce(leg.debit_account_id, h.debit_account_id, m.debit_account_id),
                leg.credit_account_id, leg.amount_minor, coalesce(leg.currency, h.currency, m.currency),
                leg.hold_id, coalesce(leg.expires_at, h.expires_at, m.expires_at),
@@ -274,8 +275,7 @@ $$
                     WHEN leg.part = 1 THEN -coalesce(h.amount_minor, m.amount_minor)
                     ELSE 0 END)::ledger_leg
            ORDER BY leg.ordinal, leg.line)
-    FROM (SELECT l.*, row_number() OVER (PARTITION BY ordinal, action, hold_id ORDER BY line) AS part
-          FROM unnest(legs) AS l) AS leg
+    FROM unnest(legs) AS leg
     LEFT JOIN hold h ON h.hold_id = leg.hold_id AND leg.action NOT IN ('POST', 'HOLD')
     LEFT JOIN LATERAL (
         SELECT made.* FROM unnest(legs) AS made
