@@ -12,8 +12,6 @@ from datetime import timedelta
 from types import ModuleType
 from typing import Any
 
-from risk_model import assessment as risk
-
 from core import configuration, ids, outbox
 from core.errors import (
     AlreadyPaid,
@@ -40,6 +38,7 @@ from payments.states import (
     PayoutProgress,
 )
 from payments.values import Challenge, OpenOrder, Operation, Order
+from risk_model import assessment as risk
 from wallet.ledger import Entry
 
 FIRST_STAGE = "PRE_AUTH"

@@ -209,7 +209,7 @@ def _condition(conditions: OrderFilter) -> Q:
 
 async def _children(
     principal: Principal,
-    model: type[OperationRow] | type[AttemptRow] | type[ChallengeRow],
+    model: type[OperationRow | AttemptRow | ChallengeRow],
     table: str,
     parent: str,
     parent_ids: Iterable[uuid.UUID],

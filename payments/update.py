@@ -322,7 +322,8 @@ def _answered_pending(here: Change, result: Result, now: datetime) -> Change:
 
 def _answered_not_sent(here: Change, profile: ChannelProfile, now: datetime) -> Change:
     """The channel certainly did not act: the same number is sent again, a few times."""
-    order, operation, attempt = here.order, here.operation, here.attempt
+    order, operation = here.order, here.operation
+    attempt = replace(here.attempt, result=ResultKind.NOT_SENT.value)
     if operation.state not in (OperationState.SUBMITTED, OperationState.UNKNOWN):
         return _checked_again(here, now)
     if order.state is OrderState.CLOSING:
@@ -344,7 +345,7 @@ def _answered_not_sent(here: Change, profile: ChannelProfile, now: datetime) -> 
         next_check_at=now + timedelta(seconds=profile.resend_after_seconds),
         updated_at=now,
     )
-    return replace(here, operation=operation)
+    return replace(here, operation=operation, attempt=attempt)
 
 
 def _answered_not_found(here: Change, profile: ChannelProfile, now: datetime) -> Change:

@@ -149,7 +149,9 @@ class World:
 
     async def order(self, order_id: uuid.UUID) -> dict[str, Any]:
         """The order's row as it stands."""
-        rows = await self.database.fetch("SELECT * FROM payment_order WHERE order_id = $1", order_id)
+        rows = await self.database.fetch(
+            "SELECT * FROM payment_order WHERE order_id = $1", order_id
+        )
         return dict(rows[0])
 
     async def run_jobs(self) -> None:
@@ -244,9 +246,7 @@ def bank_settings(configuration: Configuration, tmp_path: Path) -> Iterator[Simu
 
 
 @pytest.fixture
-async def bank(
-    database: Any, bank_settings: SimulatorSettings
-) -> AsyncIterator[Simulator]:
+async def bank(database: Any, bank_settings: SimulatorSettings) -> AsyncIterator[Simulator]:
     """The simulated bank, and our own address for its callbacks."""
     simulator = Simulator(bank_settings)
     simulator.start()
