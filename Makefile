@@ -22,10 +22,13 @@ check: install
 	@$(BIN)/ruff format --check --quiet . || { $(BIN)/ruff format --diff .; exit 1; }
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy
-	@$(BIN)/pytest --quiet tests/app/test_import_directions.py tests/app/test_written_down.py
+	@$(BIN)/python -m schema.export --check
+	@$(BIN)/python -m app.settings_table --check
+	@$(BIN)/pytest --quiet tests/app/test_import_directions.py
 
 schema: install
-	@$(BIN)/python -m app.written_down
+	@$(BIN)/python -m schema.export
+	@$(BIN)/python -m app.settings_table
 
 lock: install
 	@index=$$($(BIN)/pip config get global.index-url 2>/dev/null || true); \

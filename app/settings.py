@@ -108,6 +108,11 @@ class Settings(Place):
     small_amount_daily_limit_minor: int = Field(
         1_000_00, ge=0, description="Largest sum of such payments in a day, in minor units."
     )
+    callback_confirm_over_minor: int = Field(
+        1_000_000_00,
+        ge=0,
+        description="Above this amount in minor units a callback is confirmed by a query.",
+    )
     order_expiry_seconds: int = Field(
         1_800, ge=60, description="Life of an order that nobody pays."
     )
@@ -157,6 +162,7 @@ class Settings(Place):
             risk_model_directory=self.risk_model_directory,
             small_amount_limit_minor=self.small_amount_limit_minor,
             small_amount_daily_limit_minor=self.small_amount_daily_limit_minor,
+            callback_confirm_over_minor=self.callback_confirm_over_minor,
             order_expiry_seconds=self.order_expiry_seconds,
             challenge_seconds=self.challenge_seconds,
             review_seconds=self.review_seconds,

@@ -12,13 +12,15 @@ import shutil
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.console import Console
 
 from app import settings
+from app.client import ApiRefused
+from app.demonstration.stage import DemonstrationFailed
 from app.development import postgres, valkey
 from app.development.home import Home, locked, socket_folder
 from app.development.processes import Service
@@ -192,18 +194,22 @@ async def _start_processes(stack: Run) -> None:
 
 
 async def _demonstrate(stack: Run) -> None:
-    from app import demonstration
-    from core import configuration
+    """Watch the processes meanwhile: one that ends during the demonstration starts again too."""
+    from app.demonstration.show import demonstrate
+    from app.process import connected
 
-    configuration.install(settings.read(Settings).configuration())
+    urls = (local_url(stack.place), stack.public_url, stack.simulator_url)
     record = stack.home.folder / "demonstration.json"
+    admin_token = stack.secrets.admin_token.read_text()
     watching = asyncio.create_task(stack.supervisor.watch())
     try:
-        await demonstration.show(local_url(stack.place), stack.simulator_url, record, stack.console)
+        async with connected("dev"):
+            await demonstrate(urls, admin_token, record, stack.console)
+    except (ApiRefused, DemonstrationFailed) as failed:
+        raise CannotStart(f"the demonstration failed: {failed}") from None
     finally:
         watching.cancel()
-        with suppress(asyncio.CancelledError):
-            await watching
+        await asyncio.gather(watching, return_exceptions=True)
 
 
 async def _start_postgres(
