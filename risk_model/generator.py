@@ -1,0 +1,249 @@
+"""A made-up world of payers, merchants and payments, for a first model and for tests.
+
+Customers have habits, places and friends; merchants a category and a place; there are days, weeks,
+growth and drift. Seeded: the same arguments give the same history, byte for byte. Nothing in it stands
+for a real person or business, and no figure measured on it is one about the world.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from risk_model.events import HUNDREDTHS_MAX, OPERATIONS
+from risk_model.history import NEVER, Column, History, joined
+from risk_model.profiles import DAY
+
+STARTS_AT = 1_704_067_200
+DAYS = 150
+PAYMENTS_A_DAY = 0.55
+CUSTOMERS_A_MERCHANT = 4
+FAVOURITES = 12
+FRIENDS = 6
+PAY, TOP_UP, TRANSFER, PAYOUT = range(len(OPERATIONS))
+GENUINE = 0
+
+CATEGORIES = np.array(
+    [
+        # ln of the usual amount in major units, its spread, share of the merchants
+        (3.3, 0.45, 0.30),  # food
+        (2.2, 0.40, 0.20),  # transport
+        (4.2, 0.60, 0.20),  # clothes and household
+        (1.6, 0.50, 0.12),  # games and media
+        (5.4, 0.55, 0.08),  # electronics
+        (4.8, 0.35, 0.06),  # bills
+        (6.0, 0.50, 0.04),  # travel
+    ]
+)
+WEEKDAY_WEIGHTS = np.array([0.92, 0.94, 0.97, 1.0, 1.14, 1.2, 1.0])
+TOP_UPS = np.array([20, 50, 100, 100, 200, 300, 500, 1000]) * 100
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """Who pays and who is paid. Customers are numbered from `merchants_count` on."""
+
+    days: int
+    category: Column
+    merchant_place: Column
+    popularity: Column
+    opened_at: Column
+    joined_at: Column
+    rate: Column
+    level: Column
+    spread: Column
+    waking_hour: Column
+    favourites: Column
+    friends: Column
+
+    @property
+    def merchants_count(self) -> int:
+        return len(self.category)
+
+    @property
+    def customers_count(self) -> int:
+        return len(self.joined_at)
+
+    @property
+    def ends_at(self) -> int:
+        return STARTS_AT + self.days * DAY
+
+
+def generate(payments: int, *, seed: int, days: int = DAYS) -> History:
+    """A history of about `payments` payments over `days` days, frauds among them."""
+    from risk_model.frauds import with_frauds
+
+    random = np.random.default_rng(seed)
+    world = make_world(payments, random, days)
+    parts = [_of_customers(world, random), _of_merchants(world, random)]
+    return with_frauds(world, joined(parts), random)
+
+
+def make_world(payments: int, random: np.random.Generator, days: int = DAYS) -> World:
+    """Parties with their habits; about as many as make `payments` payments in `days` days."""
+    customers = max(40, round(payments / (PAYMENTS_A_DAY * days * 0.8)))
+    merchants = max(20, customers // CUSTOMERS_A_MERCHANT)
+    shares = CATEGORIES[:, 2] / CATEGORIES[:, 2].sum()
+    place = random.random((merchants, 2))
+    popularity = 1 / (1 + random.permutation(merchants)) ** 0.6
+    # A third were there before; the others join faster and faster.
+    grown = random.random(customers) ** 0.7
+    before = random.random(customers) < 0.35
+    joined_at = STARTS_AT + np.where(before, -30 * random.random(customers), grown * days) * DAY
+    opened = np.where(random.random(merchants) < 0.8, 0.0, random.random(merchants) * days)
+    home = random.random((customers, 2))
+    return World(
+        days=days,
+        category=random.choice(len(CATEGORIES), merchants, p=shares),
+        merchant_place=place,
+        popularity=popularity / popularity.sum(),
+        opened_at=(STARTS_AT + opened * DAY).astype(np.int64),
+        joined_at=joined_at.astype(np.int64),
+        rate=np.clip(random.lognormal(-0.25, 0.7, customers), 0.08, 5) * PAYMENTS_A_DAY,
+        level=random.normal(0, 0.5, customers),
+        spread=random.uniform(0.35, 0.75, customers),
+        waking_hour=random.normal(7.5, 1.8, customers),
+        favourites=_favourites(home, place, popularity, random),
+        friends=merchants + random.integers(0, customers, (customers, FRIENDS)),
+    )
+
+
+def usual_amounts(
+    world: World, customers: Column, merchants: Column, at: Column, random: np.random.Generator
+) -> Column:
+    """Amounts in hundredths as these customers (numbered from 0) spend at these merchants."""
+    category = CATEGORIES[world.category[merchants]]
+    drift = 0.10 * (at - STARTS_AT) / (world.days * DAY)
+    # A payer's own level shows more than the shop's price: people choose by it.
+    centre = 0.55 * category[:, 0] + 0.45 * 3.4 + world.level[customers] + drift
+    spread = np.sqrt((0.7 * world.spread[customers]) ** 2 + (0.5 * category[:, 1]) ** 2)
+    size = random.normal(centre, spread)
+    # Once in a while everybody buys something large.
+    size += np.where(random.random(len(size)) < 0.006, random.uniform(0.9, 2.0, len(size)), 0)
+    return bounded(np.exp(size) * 100)
+
+
+def earned_a_day(world: World, merchants: Column) -> Column:
+    """What these merchants earn on a day, about, in major units."""
+    price = np.exp(CATEGORIES[world.category[merchants], 0])
+    return 5 * price * world.popularity[merchants] * world.merchants_count
+
+
+def bounded(hundredths: Column) -> Column:
+    """Whole hundredths within the bounds of an event."""
+    return np.clip(np.rint(hundredths), 1, HUNDREDTHS_MAX).astype(np.int64)
+
+
+def history_of(
+    at: Column, operation: Column, payer: Column, counterparty: Column, hundredths: Column
+) -> History:
+    """A history of genuine payments."""
+    count = len(at)
+    return History(
+        at=at.astype(np.int64),
+        operation=np.broadcast_to(operation, count).astype(np.int8),
+        payer=payer.astype(np.int64),
+        counterparty=counterparty.astype(np.int64),
+        hundredths=hundredths.astype(np.int64),
+        is_fraud=np.zeros(count, dtype=np.int8),
+        known_at=np.full(count, NEVER),
+        pattern=np.zeros(count, dtype=np.int8),
+    )
+
+
+def _favourites(
+    home: Column, place: Column, popularity: Column, random: np.random.Generator
+) -> Column:
+    """For each customer the merchants it goes to: near and well known ones, by chance."""
+    near = np.exp(-6 * np.linalg.norm(home[:, None, :] - place[None, :, :], axis=2))
+    chance = random.gumbel(size=near.shape) + np.log(near * popularity)
+    return np.argsort(-chance, axis=1)[:, :FAVOURITES]
+
+
+def _instants(
+    world: World, customers: Column, random: np.random.Generator, since: Column
+) -> Column:
+    """Instants after `since`, more on some weekdays, in each customer's waking hours."""
+    count = len(customers)
+    span = world.ends_at - since
+    first, second = (since + random.random((2, count)) * span).astype(np.int64)
+    # Of two days the busier one is taken more often.
+    weight = WEEKDAY_WEIGHTS[(np.stack([first, second]) // DAY + 3) % 7]
+    first_wins = random.random(count) < weight[0] / weight.sum(axis=0)
+    day = np.where(first_wins, first, second) // DAY
+    evening = random.random(count) < 0.45
+    hour = world.waking_hour[customers] + np.where(
+        evening, random.normal(11.5, 1.6, count), random.normal(4.5, 2.0, count)
+    )
+    at = day * DAY + (np.clip(hour, 0, 23.99) * 3_600).astype(np.int64)
+    return np.clip(np.maximum(at, since), STARTS_AT, world.ends_at - 1)
+
+
+def _of_customers(world: World, random: np.random.Generator) -> History:
+    since = np.maximum(world.joined_at, STARTS_AT)
+    expected = world.rate * (world.ends_at - since) / DAY
+    counts = random.poisson(expected)
+    customers = np.repeat(np.arange(world.customers_count), counts)
+    at = _instants(world, customers, random, since[customers])
+    order = np.lexsort((at, customers))
+    customers, at = customers[order], at[order]
+    operation = random.choice([PAY, TOP_UP, TRANSFER], len(at), p=[0.80, 0.12, 0.08])
+    # Who is new brings money first.
+    starts = np.flatnonzero(np.diff(customers, prepend=-1))
+    newcomers = starts[world.joined_at[customers[starts]] >= STARTS_AT]
+    operation[newcomers] = np.where(random.random(len(newcomers)) < 0.85, TOP_UP, PAY)
+    counterparty = _counterparties(world, customers, at, operation, random)
+    hundredths = _amounts(world, customers, counterparty, at, operation, random)
+    payer = world.merchants_count + customers
+    return history_of(at, operation, payer, counterparty, hundredths)
+
+
+def _counterparties(
+    world: World, customers: Column, at: Column, operation: Column, random: np.random.Generator
+) -> Column:
+    count = len(customers)
+    rank = np.minimum((random.random(count) ** 1.6 * FAVOURITES).astype(int), FAVOURITES - 1)
+    chosen = world.favourites[customers, rank]
+    anywhere = random.choice(world.merchants_count, count, p=world.popularity)
+    merchants = np.where(random.random(count) < 0.85, chosen, anywhere)
+    # A shop that has not opened yet is replaced by one that was always there.
+    always = np.flatnonzero(world.opened_at <= STARTS_AT)
+    closed = world.opened_at[merchants] > at
+    merchants = np.where(closed, always[merchants % len(always)], merchants)
+    friends = world.friends[customers, random.integers(0, FRIENDS, count)]
+    return np.where(operation == TRANSFER, friends, np.where(operation == PAY, merchants, 0))
+
+
+def _amounts(
+    world: World,
+    customers: Column,
+    counterparty: Column,
+    at: Column,
+    operation: Column,
+    random: np.random.Generator,
+) -> Column:
+    count = len(customers)
+    merchants = np.where(operation == PAY, counterparty, 0)
+    spent = usual_amounts(world, customers, merchants, at, random)
+    level = np.exp(world.level[customers])
+    wanted = random.choice(TOP_UPS, count) * np.exp(random.normal(0, 0.2, count)) * level
+    brought = np.maximum(1_000, np.rint(wanted / 1_000) * 1_000)
+    given = np.maximum(500, np.rint(random.lognormal(4.0, 0.7, count) * level * 20) * 5)
+    return bounded(np.where(operation == PAY, spent, np.where(operation == TOP_UP, brought, given)))
+
+
+def _of_merchants(world: World, random: np.random.Generator) -> History:
+    """Merchants pay out what they earned, each in a rhythm of its own, in the morning."""
+    rhythm = random.choice([3, 7, 14], world.merchants_count)
+    counts = ((world.ends_at - world.opened_at) // DAY // rhythm).astype(int)
+    merchants = np.repeat(np.arange(world.merchants_count), counts)
+    number = np.arange(len(merchants)) - np.repeat(np.cumsum(counts) - counts, counts)
+    day = world.opened_at[merchants] // DAY + (number + 1) * rhythm[merchants]
+    at = day * DAY + random.normal(9 * 3_600, 2_400, len(day)).astype(np.int64)
+    earned = earned_a_day(world, merchants) * rhythm[merchants]
+    hundredths = bounded(earned * random.lognormal(0, 0.35, len(day)) * 100)
+    kept = at < world.ends_at
+    return history_of(
+        at[kept], np.int8(PAYOUT), merchants[kept], np.zeros(kept.sum()), hundredths[kept]
+    )
