@@ -137,14 +137,18 @@ def ledger_verify() -> None:
 
 
 @risk.command("train")
-def risk_train() -> None:
+def risk_train(
+    seed: Annotated[int, typer.Option(help="Seed of the generated history.")] = 1,
+) -> None:
     """Train a risk model on generated history and keep it where the API looks for it."""
-    from app import process
+    from app import process, report
 
-    process.prepare()
-    from risk_model import training
+    directory = process.prepare().risk_model_directory
+    from risk_model.training import train
 
-    print(training.train())
+    with report.progress() as told:
+        manifest = train(directory, seed=seed, progress=told)
+    report.show_manifest(manifest)
 
 
 @application.command()

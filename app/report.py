@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from rich.console import Console
+from rich.progress import Progress, TaskID
 from rich.table import Table
 
 from app.checks import Check
@@ -41,6 +44,25 @@ def show_checks(checks: Sequence[Check]) -> bool:
         )
     Console(highlight=False).print(table)
     return all(check.holds for check in checks)
+
+
+@contextmanager
+def progress() -> Iterator[Callable[[str, float], None]]:
+    """A function to tell a step and the share of it that is done, shown as bars."""
+    with Progress() as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def told(step: str, share: float) -> None:
+            if step not in tasks:
+                tasks[step] = bars.add_task(step, total=1.0)
+            bars.update(tasks[step], completed=share)
+
+        yield told
+
+
+def show_manifest(manifest: Mapping[str, Any]) -> None:
+    """Print what was trained, in one line."""
+    Console(highlight=False).print(f"trained and promoted model {manifest['version']}")
 
 
 def show_books(books: Books, console: Console | None = None) -> bool:

@@ -65,10 +65,10 @@ def _steps(steps: Iterable[Step]) -> Table:
 
 def _statement(title: str, lines: Iterable[dict[str, Any]]) -> Table:
     table = Table(title=title, title_justify="left")
-    for heading in ("entry", "description", "amount", "balance after"):
-        table.add_column(
-            heading, justify="left" if heading in ("entry", "description") else "right"
-        )
+    table.add_column("entry")
+    table.add_column("description")
+    table.add_column("amount", justify="right")
+    table.add_column("balance after", justify="right")
     for line in lines:
         table.add_row(
             line["kind"],
@@ -86,7 +86,8 @@ async def _show_what_to_try(
     operator = await operator_token(api, parties.operator_email, parties.operator_password)
     merchant = await merchant_token(api, parties.merchant_key)
     lines = {
-        "GraphQL": f"{api.url}/graphql (open it in a browser for the explorer)",
+        "GraphQL": f"{api.url}/graphql",
+        "explorer": f"{api.url}/explorer",
         "health": f"{api.url}/health/ready",
         "simulated bank and phone": simulator_url,
         "customer": f"phone {parties.phone}, password {parties.password}, "
