@@ -10,7 +10,6 @@ connection when it is cancelled during BEGIN, and takes no principal.
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import json
 import urllib.parse
 from collections.abc import AsyncIterator, Sequence
@@ -73,7 +72,7 @@ def orm_config(database_url: str, pool_size: int, application_name: str) -> dict
         },
         "apps": {
             APP: {
-                "models": _present(MODEL_MODULES),
+                "models": list(MODEL_MODULES),
                 "default_connection": "default",
                 "migrations": "migrations.versions",
             }
@@ -245,14 +244,3 @@ def _proves_rollback(error: Exception) -> bool:
     if state == "40003":
         return False
     return state[:2] in PROVEN_ROLLBACK_CLASSES or state in PROVEN_ROLLBACK_STATES
-
-
-def _present(modules):
-    found = []
-    for module in modules:
-        try:
-            if importlib.util.find_spec(module):
-                found.append(module)
-        except ModuleNotFoundError:
-            pass
-    return found

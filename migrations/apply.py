@@ -41,7 +41,6 @@ async def apply(owner_url: str) -> None:
         await migrate(config=_config(owner_url))
         await Tortoise.close_connections()
         async with connection.transaction():
-            await connection.execute("SET LOCAL check_function_bodies = off")
             for path in function_files():
                 await connection.execute(path.read_text())
     finally:

@@ -15,7 +15,6 @@ from enum import StrEnum
 from typing import Any
 
 import orjson
-from risk_model.assessment import Profile
 
 from core.errors import PurserError, error_of
 from core.outbox import Event, row_of
@@ -23,6 +22,7 @@ from core.phase import statement
 from core.principal import Principal
 from core.records import from_json, to_json
 from payments.values import Answer, Attempt, Challenge, Operation, Order
+from risk_model.assessment import Profile
 from wallet.ledger import Entry
 
 

@@ -16,7 +16,6 @@ from typing import assert_never
 from uuid import UUID
 
 import orjson
-from risk_model.assessment import profile_keys
 
 from core.crash import crash_point
 from core.errors import OperationNotSupported
@@ -36,6 +35,7 @@ from payments.values import (
     RefundOrder,
     Request,
 )
+from risk_model.assessment import profile_keys
 
 
 async def accept_operation(request: Request) -> Answer:

@@ -27,7 +27,7 @@ class Details:
     wallet_currency: str | None = field(
         default=None,
         metadata={
-            "description": "ISO 4217 code of the wallet to pay from, which is the order's currency; "
+            "description": "ISO 4217 code of the wallet to pay from, the order's currency; "
             "the wallet in that currency when absent."
         },
     )

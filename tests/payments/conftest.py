@@ -1,10 +1,10 @@
-"""A payer, a payee, a shop and an operator on real books, and a simulated bank that calls us back."""
+"""A payer, a payee, a shop and an operator on real books; a simulated bank that calls us back."""
 
 from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -216,7 +216,7 @@ def verdict(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
 
 
 @pytest.fixture
-def bank_settings(configuration: Configuration, tmp_path: Path) -> Iterator[SimulatorSettings]:
+def bank_settings(configuration: Configuration, tmp_path: Path) -> SimulatorSettings:
     """A bank that is quick, with keys that our configuration knows."""
     our_private, our_public = key_pair()
     bank_private, bank_public = key_pair()
@@ -232,7 +232,7 @@ def bank_settings(configuration: Configuration, tmp_path: Path) -> Iterator[Simu
             sms_key=SMS_KEY,
         )
     )
-    yield SimulatorSettings(
+    return SimulatorSettings(
         database_path=tmp_path / "simulator.sqlite",
         public_url=f"http://127.0.0.1:{bank_port}",
         bank_private_key=bank_private,
@@ -254,7 +254,7 @@ async def bank(database: Any, bank_settings: SimulatorSettings) -> AsyncIterator
     app = Starlette(routes=[Route("/callbacks/{channel}", _take, methods=["POST"])])
     server = uvicorn.Server(uvicorn.Config(app, "127.0.0.1", port, log_level="critical", ws="none"))
     serving = asyncio.create_task(server.serve())
-    while not server.started:
+    while not server.started:  # noqa: ASYNC110
         await asyncio.sleep(0.01)
     yield simulator
     server.should_exit = True

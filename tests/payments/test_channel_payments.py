@@ -239,7 +239,8 @@ async def test_an_event_that_a_crash_left_unapplied_is_applied_later(
 
     monkeypatch.setattr("payments.callbacks.apply_event", died)
     await bank.press(str(order["action_url"]), "pay")
-    while not await world.database.fetch("SELECT 1 FROM channel_event WHERE kind = 'CALLBACK'"):
+    seen = "SELECT 1 FROM channel_event WHERE kind = 'CALLBACK'"
+    while not await world.database.fetch(seen):  # noqa: ASYNC110
         await asyncio.sleep(0.02)
     bank.stop()
     assert (await world.order(answer.order.order_id))["state"] == "REQUIRES_ACTION"  # type: ignore[union-attr]
