@@ -14,7 +14,7 @@ from uuid import UUID
 from core.phase import phase, statement
 from core.principal import SYSTEM
 
-LEASE_SECONDS = 20
+LEASE_SECONDS = 30
 """Longer than a job may run (15 s) and than it may wait in the short queue that is kept."""
 LEASE_DOUBLINGS_MAX = 5
 

@@ -53,10 +53,7 @@ async def dispatch(stop: asyncio.Event) -> None:
                 log.exception("a round of the dispatcher broke")
                 busy, failing = False, True
             pause_seconds = interval_seconds if busy else min(2 * pause_seconds, IDLE_SECONDS_MAX)
-            if failing:
-                await wait(stop, pause_seconds)
-            else:
-                await wait(woken, pause_seconds)
+            await wait(pause_seconds, stop, *(() if failing else (woken,)))
     finally:
         listener.cancel()
         await asyncio.gather(listener, return_exceptions=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 
 from core.errors import PurserError
 
@@ -39,12 +38,14 @@ async def repeat(name: str, step: Step, interval_seconds: float, stop: asyncio.E
             log.exception("%s broke", name)
         if not more:
             pause = min(interval_seconds * 2 ** min(failures_count, 10), PAUSE_SECONDS_MAX)
-            await wait(stop, max(pause, interval_seconds))
+            await wait(max(pause, interval_seconds), stop)
 
 
-async def wait(event: asyncio.Event, seconds: float) -> bool:
-    """Wait for `event`, but no longer than `seconds`; whether it came."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await event.wait()
-    return event.is_set()
+async def wait(seconds: float, *events: asyncio.Event) -> None:
+    """Wait until one of the events is set, but no longer than `seconds`."""
+    waiters = [asyncio.create_task(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waiters, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for waiter in waiters:
+            waiter.cancel()

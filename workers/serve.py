@@ -23,6 +23,7 @@ from core.errors import ServerBusy
 from workers.dispatch import dispatch
 from workers.followers import follow
 from workers.long import long_worker
+from workers.queue import close_queue
 from workers.short import short_worker
 from workers.sweep import sweep
 
@@ -88,6 +89,12 @@ async def _serve_arq(make: Callable[[str], Worker]) -> int:
         log.warning("Valkey is away (%s): this worker exits to be started again", error)
         return EXIT_RESTART
     finally:
-        with suppress(RedisError, OSError):
-            await worker.close()
+        await close_worker(worker)
     return 0
+
+
+async def close_worker(worker: Worker) -> None:
+    """Wait for jobs that are being cancelled, then close the worker's connections."""
+    await asyncio.gather(*worker.tasks.values(), return_exceptions=True)
+    with suppress(RedisError, OSError):
+        await close_queue(worker.pool)
