@@ -62,7 +62,11 @@ class RequestContext:
 
 
 def request_context(
-    caller: Caller | None, address: str, *, token: str | None = None, authorization: str | None = None
+    caller: Caller | None,
+    address: str,
+    *,
+    token: str | None = None,
+    authorization: str | None = None,
 ) -> RequestContext:
     """The context of a request from `address` (the peer's, for those who did not sign in)."""
     return RequestContext(

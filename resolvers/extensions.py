@@ -57,9 +57,7 @@ class Costs(SchemaExtension):
         context: RequestContext = execution.context
         operation = _operation(execution.graphql_document, execution.operation_name)
         assert execution.graphql_document is not None
-        requested = requested_cost(
-            execution.graphql_document, operation, execution.variables or {}
-        )
+        requested = requested_cost(execution.graphql_document, operation, execution.variables or {})
         if requested > COST_MAX:
             raise GraphQLError(
                 f"This would cost {requested} points; at most {COST_MAX} are allowed.",

@@ -67,7 +67,9 @@ def status_of(error: PurserError) -> int:
         return 401
     if isinstance(error, Forbidden):
         return 403
-    return 503 if isinstance(error, ServerBusy) else 401 if error.code == "SIGNATURE_INVALID" else 400
+    return (
+        503 if isinstance(error, ServerBusy) else 401 if error.code == "SIGNATURE_INVALID" else 400
+    )
 
 
 def _code_all(result: Any) -> None:

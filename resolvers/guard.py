@@ -100,8 +100,7 @@ async def before_deadline(
         raise ServerBusy()
     task = asyncio.create_task(work)
     if shielded:
-        _running.add(task)
-        task.add_done_callback(_finished)
+        keep(task)
     try:
         done, _ = await asyncio.wait({task}, timeout=left_seconds)
     except asyncio.CancelledError:
@@ -114,6 +113,12 @@ async def before_deadline(
         raise OutcomeUnknown()
     task.cancel()
     raise ServerBusy()
+
+
+def keep(task: asyncio.Task[Any]) -> None:
+    """Let `task` end even if nobody waits for it any more."""
+    _running.add(task)
+    task.add_done_callback(_finished)
 
 
 async def finish_running() -> None:

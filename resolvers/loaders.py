@@ -237,9 +237,7 @@ class Loaders:
 
     @cached_property
     def _customers(self) -> DataLoader[uuid.UUID, Any]:
-        return DataLoader(
-            _each(lambda key: customers.read_customer(key, by=self._principal))
-        )
+        return DataLoader(_each(lambda key: customers.read_customer(key, by=self._principal)))
 
     @cached_property
     def _merchants(self) -> DataLoader[uuid.UUID, Any]:

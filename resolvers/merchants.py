@@ -100,9 +100,7 @@ async def operator_login(
     return payloads.OperatorLoginPayload(tokens=views.tokens(tokens))
 
 
-@mutation(
-    Permission.MERCHANT_REGISTER, payloads.MerchantRegisterPayload, "Register a merchant."
-)
+@mutation(Permission.MERCHANT_REGISTER, payloads.MerchantRegisterPayload, "Register a merchant.")
 async def merchant_register(
     info: Info, input: inputs.MerchantRegisterInput
 ) -> payloads.MerchantRegisterPayload:

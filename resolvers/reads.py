@@ -34,9 +34,7 @@ from wallet import statements, verify
 NODES_MAX = 100
 
 Id = Annotated[strawberry.ID, strawberry.argument(description="Global id of the object.")]
-Ids = Annotated[
-    list[strawberry.ID], strawberry.argument(description="Global ids, at most 100.")
-]
+Ids = Annotated[list[strawberry.ID], strawberry.argument(description="Global ids, at most 100.")]
 MerchantId = Annotated[
     strawberry.ID | None,
     strawberry.argument(description="For operators: whose; a merchant sees its own."),
@@ -79,9 +77,7 @@ async def order(info: Info, id: Id) -> Order | None:
     return found
 
 
-@query(
-    Permission.ORDER_READ, "An order by its merchant's number, for the merchant.", Order | None
-)
+@query(Permission.ORDER_READ, "An order by its merchant's number, for the merchant.", Order | None)
 async def order_by_merchant_number(
     info: Info,
     merchant_order_no: Annotated[
@@ -91,7 +87,9 @@ async def order_by_merchant_number(
 ) -> Order | None:
     asker = info.context.asker
     merchant_key = merchant_of(info.context.asker, merchant_id)
-    found = await queries.find_order(asker.principal, merchant_key, text(merchant_order_no, "merchantOrderNo"))
+    found = await queries.find_order(
+        asker.principal, merchant_key, text(merchant_order_no, "merchantOrderNo")
+    )
     if found is None:
         raise NotFound(field=("merchantOrderNo",))
     return views.order(found, asker)

@@ -77,7 +77,12 @@ def page_of(first: int | None, after: str | None, last: int | None, before: str 
 
 
 def connection_of(
-    items: Sequence[T], page: Page, *, has_more: bool, cursor: Callable[[T], str], view: Callable[[T], N]
+    items: Sequence[T],
+    page: Page,
+    *,
+    has_more: bool,
+    cursor: Callable[[T], str],
+    view: Callable[[T], N],
 ) -> Connection[N]:
     """The page as a connection; `items` stand in the list's order, `has_more` in the page's direction."""
     edges = [Edge(cursor=cursor(item), node=view(item)) for item in items]

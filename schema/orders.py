@@ -94,9 +94,7 @@ class Order(Node):
     refunded: Money = strawberry.field(description="What has gone back.")
     refund_pending: Money = strawberry.field(description="What is on its way back.")
     refundable: Money = strawberry.field(description="What a new refund may be at most.")
-    fee: Money | None = strawberry.field(
-        description="The merchant's fee. Null for a payer."
-    )
+    fee: Money | None = strawberry.field(description="The merchant's fee. Null for a payer.")
     fee_refunded: Money | None = strawberry.field(
         description="The part of the fee that refunds have given back. Null for a payer."
     )
@@ -175,4 +173,3 @@ class OrderUpdate:
         description="Version of the order; a smaller one than was seen before is old news."
     )
     order: Order = strawberry.field(description="The order as committed.")
-

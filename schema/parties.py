@@ -24,9 +24,7 @@ class Customer(Node):
     phone: str | None = strawberry.field(description="Phone number in E.164 form.")
     email: str | None = strawberry.field(description="E-mail address.")
     display_name: str = strawberry.field(description="The name that payers see, masked.")
-    has_payment_password: bool = strawberry.field(
-        description="Whether a payment password is set."
-    )
+    has_payment_password: bool = strawberry.field(description="Whether a payment password is set.")
     created_at: DateTime = strawberry.field(description="When they registered.")
 
     @strawberry.field(

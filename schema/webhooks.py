@@ -30,7 +30,9 @@ class WebhookState(Enum):
 class WebhookEndpoint(Node):
     url: str = strawberry.field(description="The address that events are posted to.")
     state: WebhookState = strawberry.field(description="Whether events are sent.")
-    failures_count: int = strawberry.field(description="How many events in a row found no way there.")
+    failures_count: int = strawberry.field(
+        description="How many events in a row found no way there."
+    )
     previous_secret_until: DateTime | None = strawberry.field(
         description="Until when the secret before the present one signs too; null if it does not."
     )
@@ -62,5 +64,3 @@ class WebhookEvent(Node):
     @strawberry.field(description="The tries to deliver it, oldest first, at most 100.")
     async def deliveries(self, info: Info) -> list[WebhookDelivery]:
         return list(await info.context.load.deliveries(self.key))
-
-
