@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import orjson
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
+
+from core import clock
 
 log = logging.getLogger(__name__)
 ANNOUNCE_TIMEOUT_SECONDS = 0.5
@@ -23,12 +25,16 @@ RECONNECT_SECONDS = 0.5
 
 WAKE_DISPATCH = "wake:dispatch"
 
+SILENCE_MS = 1_000.0
+
 _redis: Redis | None = None
+_silent_until_ms = 0.0
 
 
 def connect(redis_url: str) -> None:
     """Prepare the client of this process; connections are made when they are needed."""
-    global _redis
+    global _redis, _silent_until_ms
+    _silent_until_ms = 0.0
     _redis = Redis.from_url(redis_url, socket_connect_timeout=ANNOUNCE_TIMEOUT_SECONDS)
 
 
@@ -41,14 +47,25 @@ async def close() -> None:
 
 
 async def announce(channel: str, payload: dict[str, Any] | None = None) -> None:
-    """Publish a hint; a hint that cannot be sent is dropped with a line in the log."""
-    if _redis is None:
+    """Publish one hint; one that cannot be sent is dropped with a line in the log."""
+    await announce_all({channel: payload or {}})
+
+
+async def announce_all(hints: Mapping[str, dict[str, Any]]) -> None:
+    """Publish a hint on each channel, in one round trip. After a failure nothing is tried for a
+    second, so that a Valkey that hangs costs a payment next to nothing.
+    """
+    global _silent_until_ms
+    if _redis is None or clock.monotonic_ms() < _silent_until_ms:
         return
     try:
-        async with asyncio.timeout(ANNOUNCE_TIMEOUT_SECONDS):
-            await _redis.publish(channel, orjson.dumps(payload or {}))
+        async with asyncio.timeout(ANNOUNCE_TIMEOUT_SECONDS), _redis.pipeline(False) as pipeline:
+            for channel, payload in hints.items():
+                pipeline.publish(channel, orjson.dumps(payload))
+            await pipeline.execute()
     except (RedisError, OSError, TimeoutError) as error:
-        log.warning("hint on %s dropped: %s", channel, type(error).__name__)
+        _silent_until_ms = clock.monotonic_ms() + SILENCE_MS
+        log.warning("hints dropped: %s", type(error).__name__)
 
 
 @asynccontextmanager

@@ -19,6 +19,8 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
+_known_readers: dict[type[Any], tuple[tuple[str, Callable[[Any], Any]], ...]] = {}
+
 
 def to_json(value: Any) -> dict[str, Any]:
     """The dataclass as a JSON object with one member per field."""

@@ -52,12 +52,11 @@ def finish_event(operation: Operation, version: int, delay_seconds: float = 0.0)
 async def announce(order: Order, *, wakes: bool) -> None:
     """Hint at a committed version to whoever watches the order or a party of it. Never raises."""
     hint = {"order_id": str(order.order_id), "version": order.version}
-    await hub.announce(f"order:{order.order_id}", hint)
-    await hub.announce(f"merchant:{order.merchant_id}", hint)
-    for customer_id in parties(order):
-        await hub.announce(f"customer:{customer_id}", hint)
+    hints = {f"order:{order.order_id}": hint, f"merchant:{order.merchant_id}": hint}
+    hints |= {f"customer:{customer_id}": hint for customer_id in parties(order)}
     if wakes:
-        await hub.announce(hub.WAKE_DISPATCH)
+        hints[hub.WAKE_DISPATCH] = {}
+    await hub.announce_all(hints)
 
 
 def parties(order: Order) -> tuple[Any, ...]:
