@@ -14,7 +14,6 @@ import uuid
 from collections.abc import Callable, Mapping
 from datetime import date, datetime
 from enum import Enum
-from functools import cache
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -37,10 +36,13 @@ def from_row(cls: type[T], row: Any) -> T:
     return cls(**{name: read(getattr(row, name)) for name, read in _readers(cls)})
 
 
-@cache
-def _readers(cls: Any) -> tuple[tuple[str, Callable[[Any], Any]], ...]:
-    hints = typing.get_type_hints(cls)
-    return tuple((item.name, _reader(hints[item.name])) for item in dataclasses.fields(cls))
+def _readers(cls: type[Any]) -> tuple[tuple[str, Callable[[Any], Any]], ...]:
+    readers = _known_readers.get(cls)
+    if readers is None:
+        hints = typing.get_type_hints(cls)
+        readers = tuple((item.name, _reader(hints[item.name])) for item in dataclasses.fields(cls))
+        _known_readers[cls] = readers
+    return readers
 
 
 def _reader(hint: Any) -> Callable[[Any], Any]:
