@@ -8,8 +8,7 @@ import pickle
 import sys
 from pathlib import Path
 
-from core import configuration
-from core import phase
+from core import configuration, phase
 from workers.serve import serve
 
 

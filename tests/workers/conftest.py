@@ -39,6 +39,7 @@ class Receiver:
     port: int = 0
     answers: list[int] = field(default_factory=list)
     answer_always: int = 200
+    pause_seconds: float = 0.0
     received: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
 
     @property
@@ -57,6 +58,7 @@ class Receiver:
             }
             body = await reader.readexactly(int(headers["content-length"]))
             self.received.append((headers, body))
+            await asyncio.sleep(self.pause_seconds)
             status = self.answers.pop(0) if self.answers else self.answer_always
             writer.write(f"HTTP/1.1 {status} Said\r\ncontent-length: 5\r\n\r\nheard".encode())
         writer.close()
@@ -227,11 +229,14 @@ class OwnValkey:
         return f"redis://127.0.0.1:{self.port}/0"
 
     async def start(self) -> None:
+        self.launch()
+        await until(self._answers)
+
+    def launch(self) -> None:
         from app.development.binaries import valkey_server
 
         command = [str(valkey_server()), "--port", str(self.port), "--save", "", "--bind"]
         self.process = subprocess.Popen([*command, "127.0.0.1"], stdout=subprocess.DEVNULL)
-        await until(self._answers)
 
     def kill(self) -> None:
         if self.process is not None:

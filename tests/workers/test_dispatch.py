@@ -1,6 +1,4 @@
-"""Nothing that the outbox holds is lost, whatever Valkey or a worker does; nothing queued twice runs
-twice.
-"""
+"""Nothing in the outbox is lost, whatever Valkey or a worker does; nothing runs twice at once."""
 
 from __future__ import annotations
 
