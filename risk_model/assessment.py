@@ -1,4 +1,5 @@
-"""Risk in the path of a payment: profiles as they were read in, a decision and the next profiles out.
+"""Risk in the path of a payment: profiles as they were read in, a decision and the next profiles
+out.
 
 Nothing here waits or writes. A group is scored by one call of the model; rules stand beside it and
 decide alone where it cannot score. A profile counts what was decided, whatever the books answered.
@@ -130,7 +131,8 @@ def assess(
     scorer: Scorer | Unavailable | None = None,
     limits: Limits | None = None,
 ) -> list[Assessment]:
-    """Decide on each subject by the profiles that were read for it; the present champion by default.
+    """Decide on each subject by the profiles that were read for it; the present champion by
+    default.
 
     At most one subject per own profile, as in any group. Raises nothing that a model does.
     """

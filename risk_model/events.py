@@ -27,8 +27,9 @@ TOKEN_MAX = 1 << 24
 class Event:
     """What is assessed. `at` is whole seconds since 1970, `hundredths` the bounded amount.
 
-    `size` is ln(1 + amount in major units); `counterparty` a number in [0, 2^24) that stands for the
-    merchant or payee: two of them may share one, which costs a little accuracy and nothing else.
+    `size` is ln(1 + amount in major units); `counterparty` a number in [0, 2^24) that stands for
+    the merchant or payee: two of them may share one, which costs a little accuracy and nothing
+    else.
     """
 
     operation: str

@@ -1,4 +1,5 @@
-"""The features: what the model sees of a payment, computed from the profiles as they were before it.
+"""The features: what the model sees of a payment, computed from the profiles as they were before
+it.
 
 One definition serves training and the path of a payment. Values are rounded once, here, and become
 float32 once, in `vector`; what a decision stores is what the model was given. Nothing here reads a
@@ -29,6 +30,9 @@ from risk_model.profiles import (
 
 HOUR = 3_600
 NEVER_DAYS = 400.0
+AGE_MAX = 30 * DAY
+HABIT_COUNT_MAX = 40
+"""Ages and lifetime counts end here: a model must not learn the calendar from them."""
 PAYER_FEATURES = (
     "amount",  # ln(1 + major units)
     "is_top_up",
@@ -62,7 +66,7 @@ PAYER_FEATURES = (
     "top_up_drained",  # the amount against the top-ups of the last day
 )
 SHARED_FEATURES = (
-    "shared_count",
+    "shared_count_30d",
     "shared_age_days",
     "shared_deviation",
     "shared_pace",
@@ -128,7 +132,7 @@ def payer_features(event: Event, state: State) -> list[float]:
         round(size - recent.median, 4) if recent.amounts else 0.0,
         round(size - math.log1p(largest / 100), 4) if known else 0.0,
         round(recent.smaller_count / len(recent.amounts), 4) if recent.amounts else 0.5,
-        float(min(habit_count, 200)),
+        float(min(habit_count, HABIT_COUNT_MAX)),
         float(recent.count_1h),
         float(recent.count_1d),
         float(count_7d),
@@ -144,7 +148,7 @@ def payer_features(event: Event, state: State) -> list[float]:
         float(odd_15d),
         round(odd_15d / (count_15d + 2), 4),
         round(math.log1p((at - state.get("last_at", at)) / HOUR), 4),
-        round(math.log1p((at - state.get("first_at", at)) / DAY), 4),
+        round(math.log1p(min(at - state.get("first_at", at), AGE_MAX) / DAY), 4),
         float(is_newcomer(state, event)),
         float(recent.newcomers_1d),
         float(newcomers_7d),
@@ -170,8 +174,8 @@ def shared_features(event: Event, state: State) -> list[float]:
     fraud_known_at = state.get("fraud_known_at")
     fraud_days = max(0, at - fraud_known_at) / DAY if fraud_known_at else NEVER_DAYS
     return [
-        round(math.log1p(state.get("count", 0)), 4),
-        round(math.log1p((at - state.get("first_at", at)) / DAY), 4),
+        round(math.log1p(count_30d), 4),
+        round(math.log1p(min(at - state.get("first_at", at), AGE_MAX) / DAY), 4),
         round(deviation(state.get("habit", NO_HABIT), event.size), 4),
         round(math.log((count_1d + 2) / (count_30d / 15 + 2)), 4),
         round(newcomers_7d / (count_7d + 5), 4),

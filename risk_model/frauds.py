@@ -1,7 +1,7 @@
 """The frauds of the made-up world, each pattern a function that adds payments or spoils some.
 
-Every fraud has an instant and a later one at which it becomes known; some are told only weeks later,
-and a few genuine payments are disputed by their own payers.
+Every fraud has an instant and a later one at which it becomes known; some are told only weeks
+later, and a few genuine payments are disputed by their own payers.
 """
 
 from __future__ import annotations
@@ -45,19 +45,19 @@ PATTERNS = (
 
 
 def with_frauds(world: World, genuine: History, random: Random) -> History:
-    """The history with about two frauds in a hundred payments."""
+    """The history with about four frauds in a hundred payments."""
     spoiled = _compromised_terminals(world, genuine, random)
     spoiled = _friendly(spoiled, random)
     scale = len(genuine) / 100_000
     wanted: list[tuple[Callable[[World, int, Random], History], int]] = [
-        (_stolen_card_bursts, 75),
-        (_stolen_cards_used_slowly, 55),
-        (_account_takeovers, 90),
-        (_payout_takeovers, 30),
-        (_card_testing, 28),
-        (_splitting, 35),
-        (_collusive_merchants, 7),
-        (_mule_wallets, 30),
+        (_stolen_card_bursts, 150),
+        (_stolen_cards_used_slowly, 180),
+        (_account_takeovers, 180),
+        (_payout_takeovers, 80),
+        (_card_testing, 60),
+        (_splitting, 80),
+        (_collusive_merchants, 16),
+        (_mule_wallets, 60),
     ]
     parts = [spoiled]
     for pattern, cases in wanted:
@@ -144,7 +144,7 @@ def _compromised_terminals(world: World, history: History, random: Random) -> Hi
     """For two to four weeks, much of what is paid at a merchant's terminal is fraud."""
     is_fraud, known_at = history.is_fraud.copy(), history.known_at.copy()
     pattern = history.pattern.copy()
-    cases = max(1, round(world.merchants_count / 40))
+    cases = max(1, round(world.merchants_count / 25))
     for merchant in random.choice(world.merchants_count, cases, replace=False):
         start = STARTS_AT + random.uniform(0.05, 0.95) * world.days * DAY
         end = start + random.uniform(14, 28) * DAY

@@ -1,8 +1,8 @@
 """A made-up world of payers, merchants and payments, for a first model and for tests.
 
 Customers have habits, places and friends; merchants a category and a place; there are days, weeks,
-growth and drift. Seeded: the same arguments give the same history, byte for byte. Nothing in it stands
-for a real person or business, and no figure measured on it is one about the world.
+growth and drift. Seeded: the same arguments give the same history, byte for byte. Nothing in it
+stands for a real person or business, and no figure measured on it is one about the world.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Rows of risk: decisions, the profiles that features are read from, labels, and the order of folding.
+"""Rows of risk: decisions, the profiles that features are read from, labels, and the order of
+folding.
 
 Columns that PostgreSQL alone understands (transaction ids, snapshots) are added in
 `migrations/sql/risk_model.sql`. Decisions, labels and folds are never changed.
@@ -15,8 +16,8 @@ from tortoise.models import Model
 class Decision(Model):
     """One assessment of one payment, or an analyst's override of it, with all it was based on.
 
-    `features` holds the model's input by name, `profile_versions` the version of each profile that was
-    read (0: there was none), so that a replay of the history gives the same values.
+    `features` holds the model's input by name, `profile_versions` the version of each profile that
+    was read (0: there was none), so that a replay of the history gives the same values.
     """
 
     decision_id = fields.UUIDField(primary_key=True)

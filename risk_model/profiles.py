@@ -1,12 +1,12 @@
 """The state machines of the profiles: what is remembered of a payer, and of whom many pay.
 
 A state is a small JSON document (under 2 kB) that only these functions read or change; training
-replays a history through the very same functions, so both worlds get the same values bit for bit. Each
-function returns a new state and never changes the one it was given.
+replays a history through the very same functions, so both worlds get the same values bit for bit.
+Each function returns a new state and never changes the one it was given.
 
-Windows are sums over buckets of one day (the last 8) and of five days (the last 7), next to the last 16
-payments in full; all arithmetic in them is on integers. Each bucket is five numbers in one flat list:
-period, count, hundredths, newcomers, odd amounts.
+Windows are sums over buckets of one day (the last 8) and of five days (the last 7), next to the
+last 16 payments in full; all arithmetic in them is on integers. Each bucket is five numbers in one
+flat list: period, count, hundredths, newcomers, odd amounts.
 """
 
 from __future__ import annotations
@@ -62,12 +62,15 @@ def remember(state: State, event: Event, *, teaches: bool = True) -> dict[str, A
     }
 
 
-def fold(state: State, event: Event, *, newcomer: bool, odd: bool) -> dict[str, Any]:
+def fold(
+    state: State, event: Event, *, newcomer: bool, odd: bool, teaches: bool = True
+) -> dict[str, Any]:
     """The state of a merchant or payee after a payment to it.
 
     `newcomer`: its payer had not paid it lately; `odd`: the amount was odd for its payer. Both were
-    found when the payment was assessed.
+    found when the payment was assessed. What was blocked counts but teaches no habit (`teaches`).
     """
+    habit = state.get("habit", NO_HABIT)
     at = max(event.at, state.get("last_at", 0))
     fact = (event.hundredths, int(newcomer), int(odd))
     return {
@@ -75,7 +78,7 @@ def fold(state: State, event: Event, *, newcomer: bool, odd: bool) -> dict[str, 
         "first_at": state.get("first_at", at),
         "last_at": at,
         "count": state.get("count", 0) + 1,
-        "habit": _learned(state.get("habit", NO_HABIT), event),
+        "habit": _learned(habit, event) if teaches else list(habit),
         "days": _bucketed(state.get("days", ()), at // DAY, fact, DAYS_MAX),
         "periods": _bucketed(
             state.get("periods", ()), at // (DAY * PERIOD_DAYS), fact, PERIODS_MAX
@@ -148,7 +151,9 @@ def _learned(habit: Any, event: Event) -> list[Any]:
 
 
 def _hours(hours: list[int] | None, at: int) -> list[int]:
-    """Payments by three hours of the day; all are halved when one is full, so that habits may change."""
+    """Payments by three hours of the day; all are halved when one is full, so that habits may
+    change.
+    """
     counts = list(hours) if hours else [0] * 8
     counts[at % DAY // 10_800] += 1
     return [count // 2 for count in counts] if max(counts) > HOURS_MAX else counts

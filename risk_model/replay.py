@@ -1,7 +1,7 @@
 """Replays a history through the profiles, in order: the rows of features that training sees.
 
-The functions are those of the path of a payment, so a row here is what the path would have stored, bit
-for bit. A label reaches a shared profile when it is known and never before.
+The functions are those of the path of a payment, so a row here is what the path would have stored,
+bit for bit. A label reaches a shared profile when it is known and never before.
 """
 
 from __future__ import annotations
@@ -50,7 +50,10 @@ def replay(history: History, progress: Progress | None = None) -> np.ndarray[Any
         payers[payer] = profiles.remember(payers[payer], event)
         if operation in BETWEEN_PARTIES:
             shared[party] = profiles.fold(
-                known, event, newcomer=row[IS_NEWCOMER] > 0, odd=row[DEVIATION] > profiles.ODD_DEVIATION
+                known,
+                event,
+                newcomer=row[IS_NEWCOMER] > 0,
+                odd=row[DEVIATION] > profiles.ODD_DEVIATION,
             )
         if len(rows) == CHUNK:
             chunks.append(vector(rows))

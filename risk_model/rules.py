@@ -1,8 +1,8 @@
 """Rules beside the model, and those that decide when it cannot.
 
-Rules run in the order challenge, allow-list, block, review; a hit on the allow-list ends the last two.
-The strongest outcome of all that fired and of the model wins. The fallback rules never allow an amount
-above the small-amount limit.
+Rules run in the order challenge, allow-list, block, review; a hit on the allow-list ends the last
+two. The strongest outcome of all that fired and of the model wins. The fallback rules never allow
+an amount above the small-amount limit.
 """
 
 from __future__ import annotations

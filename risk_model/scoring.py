@@ -1,8 +1,9 @@
-"""Scores in the path of a payment: one call of the served model for a whole group, inline, one thread.
+"""Scores in the path of a payment: one call of the served model for a whole group, inline, one
+thread.
 
-A model that is missing, late or wrong is a value (`Unavailable`), never an exception: the caller decides
-by rules. Each change between scoring and not scoring is logged once and counted, so that an alarm
-can stand on it.
+A model that is missing, late or wrong is a value (`Unavailable`), never an exception: the caller
+decides by rules. Each change between scoring and not scoring is logged once and counted, so that an
+alarm can stand on it.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from risk_model.thresholds import Policy
 log = logging.getLogger(__name__)
 
 BUDGET_MS = 50.0
-"""What one call may take. The payer waits 200 ms at most, and reading and committing need the rest."""
+"""What one call may take. The payer waits 200 ms at most, and reading and committing need the rest.
+"""
 PAUSE_MS = 30_000.0
 
 

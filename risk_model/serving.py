@@ -55,7 +55,7 @@ REASONS: dict[str, tuple[str, ...]] = {
         "shared_newcomer_share_7d",
         "shared_odd_share_7d",
     ),
-    "COUNTERPARTY_NEW": ("shared_count", "shared_age_days"),
+    "COUNTERPARTY_NEW": ("shared_count_30d", "shared_age_days"),
 }
 """The fixed list of reason codes, and the features that each one stands for."""
 REASONS_MAX = 3
@@ -80,10 +80,11 @@ class ServedModel:
         return self.calibration.applied(raw.astype(np.float64))
 
     def reasons(self, row: np.ndarray[Any, Any]) -> tuple[str, ...]:
-        """Up to three codes, the strongest first: whose features, were they usual, would lower the odds most.
+        """Up to three codes, the strongest first: whose features, were they usual, would lower the
+        odds most.
 
-        A contribution is the fall of the log-odds when all features of a code take their median among
-        genuine payments; all codes are scored in one call.
+        A contribution is the fall of the log-odds when all features of a code take their median
+        among genuine payments; all codes are scored in one call.
         """
         rows = np.repeat(row.reshape(1, -1), len(_PLACES) + 1, axis=0)
         for line, places in enumerate(_PLACES.values(), start=1):

@@ -1,8 +1,8 @@
 """From a probability and an amount to an outcome: the one with the least expected loss.
 
-Four losses are straight lines in the probability, each flatter than the one before, so that a higher
-probability never brings a weaker outcome. Floors keep the model from asking or refusing more genuine
-payers than it may, whatever the amounts are.
+Four losses are straight lines in the probability, each flatter than the one before, so that a
+higher probability never brings a weaker outcome. Floors keep the model from asking or refusing more
+genuine payers than it may, whatever the amounts are.
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ from risk_model import manifest as manifests
 from risk_model.features import NAMES, SCHEMA
 from risk_model.generator import generate
 from risk_model.history import History
+from risk_model.profiles import DAY
 from risk_model.replay import replay
 from risk_model.scoring import Unavailable
 from risk_model.serving import inference_session
@@ -33,13 +34,16 @@ Progress = Callable[[str, float], None]
 FAMILY = "histogram-trees"
 PAYMENTS = 90_000
 WARMED_UP, TRAINED, CALIBRATED = 0.15, 0.65, 0.82
-"""Shares of the history's time: before the first, profiles only fill; training, calibration, holdout."""
+"""Shares of the history's time: profiles only fill, then training, calibration and holdout."""
+DELAY_SECONDS = 10 * DAY
+"""Payments this young are left out of training: too few of their frauds are known."""
 TREES: dict[str, Any] = {
-    "max_iter": 100,
+    "max_iter": 120,
     "max_leaf_nodes": 15,
-    "learning_rate": 0.08,
-    "min_samples_leaf": 40,
-    "l2_regularization": 1.0,
+    "learning_rate": 0.05,
+    "min_samples_leaf": 60,
+    "l2_regularization": 5.0,
+    "max_features": 0.3,
     "early_stopping": False,
 }
 GOLDEN_ROWS = 256
@@ -132,8 +136,8 @@ def metrics(
 ) -> dict[str, float]:
     """How a model would have done on these payments; `amounts` in major units.
 
-    `caught_…` is the share of frauds that got this outcome or a stronger one, `genuine_…` the same for
-    genuine payments.
+    `caught_…` is the share of frauds that got this outcome or a stronger one, `genuine_…` the same
+    for genuine payments.
     """
     from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 
@@ -153,9 +157,11 @@ def metrics(
 
 
 def _stretches(history: History) -> tuple[Array, Array, Array]:
-    share = (history.at - history.at[0]) / max(1, history.at[-1] - history.at[0])
+    seconds = max(1, history.at[-1] - history.at[0])
+    share = (history.at - history.at[0]) / seconds
+    old_enough = share < TRAINED - DELAY_SECONDS / seconds
     return (
-        np.flatnonzero((share >= WARMED_UP) & (share < TRAINED)),
+        np.flatnonzero((share >= WARMED_UP) & old_enough),
         np.flatnonzero((share >= TRAINED) & (share < CALIBRATED)),
         np.flatnonzero(share >= CALIBRATED),
     )
@@ -163,7 +169,7 @@ def _stretches(history: History) -> tuple[Array, Array, Array]:
 
 def _labels_known(history: History, places: Array) -> Array:
     """The frauds that were known when training would have begun: a later one still looks genuine."""
-    begins_at = history.at[places[-1]]
+    begins_at = history.at[places[-1]] + DELAY_SECONDS
     return (history.is_fraud[places] == 1) & (history.known_at[places] <= begins_at)
 
 
@@ -171,7 +177,22 @@ def _grown(rows: Array, labels: Array, seed: int) -> Any:
     from sklearn.ensemble import HistGradientBoostingClassifier
 
     os.environ.setdefault("OMP_NUM_THREADS", "2")
-    return HistGradientBoostingClassifier(random_state=seed, **TREES).fit(rows, labels)
+    trees = HistGradientBoostingClassifier(random_state=seed, **TREES).fit(rows, labels)
+    _thresholds_as_float32(trees)
+    return trees
+
+
+def _thresholds_as_float32(trees: Any) -> None:
+    """Round each threshold down to a float32: no float32 feature then falls on another side.
+
+    The graph holds float32 thresholds; rounded to the nearest instead, a row on one would be
+    scored by another leaf than scikit-learn's.
+    """
+    for tree in (predictor.nodes for step in trees._predictors for predictor in step):
+        nearest = tree["num_threshold"].astype(np.float32)
+        above = nearest.astype(np.float64) > tree["num_threshold"]
+        lower = np.nextafter(nearest, np.float32(-np.inf))
+        tree["num_threshold"] = np.where(above, lower, nearest).astype(np.float64)
 
 
 def _scores(trees: Any, rows: Array) -> Array:
@@ -200,7 +221,9 @@ def _kept(trees: Any) -> bytes:
 
 
 def _golden_rows(trees: Any, rows: Array, seed: int) -> Array:
-    """Rows to compare scores on: some of every rank, and copies that stand on the trees' thresholds."""
+    """Rows to compare scores on: some of every rank, and copies that stand on the trees'
+    thresholds.
+    """
     random = np.random.default_rng(seed)
     ranked = np.argsort(_scores(trees, rows))
     golden = rows[ranked[np.linspace(0, len(ranked) - 1, GOLDEN_ROWS).astype(int)]].copy()
@@ -212,9 +235,7 @@ def _golden_rows(trees: Any, rows: Array, seed: int) -> Array:
     return golden
 
 
-def _compare(
-    graph: bytes, golden: Array, line: calibration.Calibration, expected: Array
-) -> None:
+def _compare(graph: bytes, golden: Array, line: calibration.Calibration, expected: Array) -> None:
     raw = inference_session(graph).run(["probabilities"], {"features": golden})[0][:, 1]
     difference = float(np.max(np.abs(line.applied(raw.astype(np.float64)) - expected)))
     if not difference <= registry.GOLDEN_DIFFERENCE_MAX:
