@@ -45,7 +45,7 @@ class Probe:
             "status": "ready" if database else "not ready",
             "database": "up" if database else "down",
             "valkey": "up" if valkey else "down",
-            "riskModel": "rules only" if isinstance(model, Unavailable) else model.version,
+            "riskModel": "rules only" if isinstance(model, Unavailable) else model.model.version,
         }
         return JSONResponse(body, 200 if database else 503)
 
