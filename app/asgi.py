@@ -53,7 +53,7 @@ def make_application(*, connects: bool = True) -> Starlette:
                 await throttle.close()
                 await probe.close()
 
-    return Starlette(
+    made = Starlette(
         routes=[
             Route("/graphql", graphql, methods=["POST"], max_body_size=REQUEST_SIZE_MAX),
             WebSocketRoute("/graphql", graphql),
@@ -72,6 +72,9 @@ def make_application(*, connects: bool = True) -> Starlette:
         middleware=[Middleware(Edge)],
         lifespan=lifespan if connects else None,
     )
+    made.state.probe = probe
+    made.router.redirect_slashes = False
+    return made
 
 
 async def callback(request: Request) -> Response:

@@ -154,14 +154,20 @@ def risk_train(
 @application.command()
 def replay(
     file: Annotated[Path, typer.Argument(help="Parquet or CSV with recorded transactions.")],
-    limit: Annotated[int, typer.Option(min=1, help="Rows to replay, from the first on.")] = 20_000,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="How many, from the first on; all when not given.")
+    ] = None,
     concurrency: Annotated[int, typer.Option(min=1, max=512, help="Payments at once.")] = 32,
     currency: Annotated[str, typer.Option(help="Currency of the amounts.")] = "EUR",
 ) -> None:
     """Push recorded transactions through the whole public path, as payments."""
+    import uvloop
+
     from app import replay as recorded
 
-    asyncio.run(recorded.replay(file, limit=limit, concurrency=concurrency, currency=currency))
+    work = recorded.replay(file, limit=limit, concurrency=concurrency, currency=currency)
+    if not uvloop.run(work):
+        raise typer.Exit(1)
 
 
 def _connected(name: str, work: Any, *, safe_database: bool = True) -> Any:
@@ -179,10 +185,13 @@ def _expected(error: Exception) -> str | None:
     """The line for an error that is no bug of ours."""
     from app.checks import UnsafeDatabase
     from app.development.refusal import CannotStart
+    from app.recorded import RecordingInvalid
     from app.settings import SettingsInvalid
     from core.errors import PurserError
 
-    if isinstance(error, (SettingsInvalid, CannotStart, UnsafeDatabase, PurserError)):
+    if isinstance(
+        error, (SettingsInvalid, CannotStart, UnsafeDatabase, RecordingInvalid, PurserError)
+    ):
         return str(error)
     if isinstance(error, (ConnectionError, PermissionError, FileNotFoundError)):
         return str(error) or type(error).__name__

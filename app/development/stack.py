@@ -151,13 +151,21 @@ async def _set_up(stack: Run) -> None:
         stack.console.print("the database is migrated")
         if training is not None:
             with stack.console.status("training the first risk model"):
-                async with asyncio.timeout(TRAINING_SECONDS_MAX):
-                    await training
-            stack.console.print("the first risk model is trained")
+                stack.console.print(await _trained(training))
     finally:
         if training is not None:
             training.cancel()
             await asyncio.gather(training, return_exceptions=True)
+
+
+async def _trained(training: asyncio.Task[None]) -> str:
+    """Without a model the rules decide, and say so: that is no reason not to start."""
+    try:
+        async with asyncio.timeout(TRAINING_SECONDS_MAX):
+            await training
+    except (CannotStart, TimeoutError) as failed:
+        return f"[red]no risk model, rules decide[/]: {failed or 'training took too long'}"
+    return "the first risk model is trained"
 
 
 async def _migrate(stack: Run) -> None:
