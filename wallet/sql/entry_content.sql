@@ -3,14 +3,14 @@
 -- compared, the chain can be sealed over it, and `ledger verify` can find a row that was changed.
 
 CREATE OR REPLACE FUNCTION microseconds(instant timestamptz) RETURNS bigint
-LANGUAGE sql IMMUTABLE PARALLEL SAFE AS
+LANGUAGE sql STABLE PARALLEL SAFE AS
 $$ SELECT (extract(epoch FROM instant) * 1000000)::bigint $$;
 
 -- One leg. No part of it can contain the separator, so no two legs share a text.
 CREATE OR REPLACE FUNCTION leg_content(
     action text, hold_id uuid, debit_account_id uuid, credit_account_id uuid, amount_minor bigint,
     currency text, expires_at timestamptz) RETURNS text
-LANGUAGE sql IMMUTABLE PARALLEL SAFE AS
+LANGUAGE sql STABLE PARALLEL SAFE AS
 $$
     SELECT CASE action
         WHEN 'POST' THEN format('POST:%s:%s:%s:%s', debit_account_id, credit_account_id, amount_minor, currency)
@@ -24,7 +24,7 @@ $$;
 CREATE OR REPLACE FUNCTION entry_content(
     entry_id uuid, kind text, effective_at timestamptz, order_id uuid, operation_id uuid, merchant_id uuid,
     legs text, facts jsonb, description text) RETURNS text
-LANGUAGE sql IMMUTABLE PARALLEL SAFE AS
+LANGUAGE sql STABLE PARALLEL SAFE AS
 $$
     SELECT format('%s|%s|%s|%s|%s|%s|%s|%s|%s', entry_id, kind, microseconds(effective_at), order_id,
                   operation_id, merchant_id, legs, facts, description)

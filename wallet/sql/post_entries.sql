@@ -14,7 +14,8 @@
 CREATE OR REPLACE FUNCTION post_entries(entries jsonb)
 RETURNS TABLE (entry_id uuid, outcome text, code text, account_id uuid, available_minor bigint,
                sequence bigint)
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public SET enable_seqscan = off AS
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public SET enable_seqscan = off
+SET plan_cache_mode = force_generic_plan AS
 -- Plans are made when a session first runs a statement, maybe while the tables are still empty. Without
 -- sequential scans they are right then and stay right. Sets in memory are never joined: a place in the
 -- sorted array of account ids is found by width_bucket(), a binary search.
@@ -48,46 +49,53 @@ BEGIN
 
     -- Read the input once, into types.
     WITH leg AS (
-        SELECT e.*, (row_number() OVER (PARTITION BY e.ordinal ORDER BY a.place, c.place))::smallint AS line,
-               coalesce(c.place, 1)::smallint AS part,
-               a.action, a.hold_id, a.debit_account_id,
-               coalesce(c.credit_account_id, a.credit_account_id) AS credit_account_id,
-               coalesce(c.amount_minor, a.amount_minor) AS amount_minor, a.currency, a.expires_at
+        SELECT e.ordinal, e.entry_id, e.kind, e.effective_at, e.order_id, e.operation_id, e.merchant_id,
+               e.description, e.facts, movement.*
         FROM ROWS FROM (jsonb_to_recordset(entries) AS (
                  entry_id uuid, kind text, effective_at timestamptz, order_id uuid, operation_id uuid,
                  merchant_id uuid, description text, facts jsonb, actions jsonb))
              WITH ORDINALITY AS e (entry_id, kind, effective_at, order_id, operation_id, merchant_id,
                                    description, facts, actions, ordinal)
-        CROSS JOIN ROWS FROM (jsonb_to_recordset(e.actions) AS (
-                 "do" text, hold_id uuid, debit_account_id uuid, credit_account_id uuid,
-                 amount_minor bigint, currency text, expires_at timestamptz, credits jsonb))
-             WITH ORDINALITY AS a (action, hold_id, debit_account_id, credit_account_id, amount_minor,
-                                   currency, expires_at, credits, place)
-        LEFT JOIN ROWS FROM (jsonb_to_recordset(a.credits) AS (credit_account_id uuid, amount_minor bigint))
-             WITH ORDINALITY AS c (credit_account_id, amount_minor, place) ON true
-    ), content AS (
+        CROSS JOIN LATERAL (
+            SELECT row_number() OVER (ORDER BY a.place, c.place) AS line, coalesce(c.place, 1) AS part, a.action,
+                   a.hold_id, a.debit_account_id,
+                   coalesce(c.credit_account_id, a.credit_account_id) AS credit_account_id,
+                   coalesce(c.amount_minor, a.amount_minor) AS amount_minor, a.currency, a.expires_at
+            FROM ROWS FROM (jsonb_to_recordset(e.actions) AS (
+                     "do" text, hold_id uuid, debit_account_id uuid, credit_account_id uuid,
+                     amount_minor bigint, currency text, expires_at timestamptz, credits jsonb))
+                 WITH ORDINALITY AS a (action, hold_id, debit_account_id, credit_account_id, amount_minor,
+                                       currency, expires_at, credits, place)
+            LEFT JOIN ROWS FROM (jsonb_to_recordset(a.credits) AS (
+                     credit_account_id uuid, amount_minor bigint))
+                 WITH ORDINALITY AS c (credit_account_id, amount_minor, place) ON true
+        ) AS movement
+        ORDER BY e.ordinal, movement.line
+    ), entry AS (
         SELECT ordinal, any_value(entry_id) AS entry_id, any_value(kind) AS kind,
                any_value(effective_at) AS effective_at, any_value(order_id) AS order_id,
                any_value(operation_id) AS operation_id, any_value(merchant_id) AS merchant_id,
                coalesce(any_value(description), '') AS description, coalesce(any_value(facts), '{}') AS facts,
                string_agg(leg_content(action, hold_id, debit_account_id, credit_account_id, amount_minor,
-                                      currency, expires_at), '|' ORDER BY line) AS legs
+                                      currency, expires_at), '|' ORDER BY ordinal, line) AS legs
         FROM leg GROUP BY ordinal
     )
-    SELECT (SELECT array_agg(ROW(
-                ordinal, entry_id, kind, effective_at, order_id, operation_id, merchant_id, description,
-                facts, sha256(convert_to(entry_content(
-                    entry_id, kind, effective_at, order_id, operation_id, merchant_id, legs, facts,
-                    description), 'UTF8')), previous)::ledger_entry ORDER BY ordinal)
-            FROM (SELECT *, lag(ordinal) OVER (PARTITION BY entry_id ORDER BY ordinal) AS previous
-                  FROM content) AS c),
-           array_agg(ROW(ordinal, line, part, action, debit_account_id, credit_account_id, amount_minor,
-                         currency, hold_id, expires_at, CASE action WHEN 'HOLD' THEN amount_minor ELSE 0 END
-                        )::ledger_leg ORDER BY ordinal, line),
-           bool_or(action NOT IN ('POST', 'HOLD')), bool_or(action = 'HOLD'),
-           count(DISTINCT entry_id) < count(DISTINCT ordinal)
-    INTO parsed, legs, resolves_holds, makes_holds, repeats_ids
-    FROM leg;
+    SELECT of_entries.*, of_legs.*
+    INTO parsed, repeats_ids, legs, resolves_holds, makes_holds
+    FROM (SELECT array_agg(ROW(
+                     ordinal, entry_id, kind, effective_at, order_id, operation_id, merchant_id, description,
+                     facts, sha256(convert_to(entry_content(
+                         entry_id, kind, effective_at, order_id, operation_id, merchant_id, legs, facts,
+                         description), 'UTF8')), previous)::ledger_entry ORDER BY ordinal),
+                 bool_or(previous IS NOT NULL)
+          FROM (SELECT *, lag(ordinal) OVER (PARTITION BY entry_id ORDER BY ordinal) AS previous
+                FROM entry) AS e) AS of_entries,
+         (SELECT array_agg(ROW(
+                     ordinal, line, part, action, debit_account_id, credit_account_id, amount_minor, currency,
+                     hold_id, expires_at, CASE action WHEN 'HOLD' THEN amount_minor ELSE 0 END
+                     )::ledger_leg ORDER BY ordinal, line),
+                 bool_or(action NOT IN ('POST', 'HOLD')), bool_or(action = 'HOLD')
+          FROM leg) AS of_legs;
     IF coalesce(cardinality(parsed), 0) <> jsonb_array_length(entries) OR EXISTS (
         SELECT FROM unnest(legs) AS leg WHERE coalesce(
             leg.action NOT IN ('POST', 'HOLD', 'POST_HOLD', 'VOID_HOLD', 'EXPIRE_HOLD'), true)) THEN
@@ -225,13 +233,14 @@ BEGIN
     WHERE a.account_id = change.account_id;
 
     RETURN QUERY
-    SELECT e.entry_id, v.outcome, v.code, v.account_id, v.available_minor,
-           CASE v.outcome WHEN 'POSTED' THEN sequences[e.ordinal]
-                          WHEN 'STORED' THEN (SELECT s.sequence FROM entry s WHERE s.entry_id = e.entry_id) END
-    FROM unnest(parsed) AS e
-    JOIN unnest(verdicts) WITH ORDINALITY AS v (outcome, code, account_id, available_minor, ordinal)
-        ON v.ordinal = e.ordinal
-    ORDER BY e.ordinal;
+    SELECT answer.entry_id, answer.outcome, answer.code, answer.account_id, answer.available_minor,
+           CASE answer.outcome
+               WHEN 'POSTED' THEN sequences[answer.ordinal]
+               WHEN 'STORED' THEN (SELECT s.sequence FROM entry s WHERE s.entry_id = answer.entry_id) END
+    FROM ROWS FROM (unnest(parsed), unnest(verdicts)) AS answer (
+        ordinal, entry_id, kind, effective_at, order_id, operation_id, merchant_id, description, facts,
+        content_hash, previous, outcome, code, account_id, available_minor)
+    ORDER BY answer.ordinal;
 END
 $$;
 ALTER FUNCTION post_entries(jsonb) OWNER TO purser_poster;
