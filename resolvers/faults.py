@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from typing import Any
 
 from graphql import GraphQLError
-from strawberry.extensions import SchemaExtension
-from strawberry.types import ExecutionResult
 
 from core import ids
 from core.errors import Forbidden, PurserError, ServerBusy, Unauthenticated
@@ -18,21 +15,6 @@ log = logging.getLogger(__name__)
 BAD_USER_INPUT = "BAD_USER_INPUT"
 INTERNAL = "INTERNAL"
 MASKED = "Something went wrong on our side."
-
-
-class CodedErrors(SchemaExtension):
-    """Gives each error of an answer its code, and hides what is not meant for clients."""
-
-    def on_operation(self) -> Iterator[None]:
-        self._streams = False
-        yield
-        if not self._streams:
-            _code_all(self.execution_context.result)
-
-    def on_stream_result(self, result: Any) -> Iterator[None]:
-        self._streams = True
-        _code_all(result)
-        yield
 
 
 def coded(error: GraphQLError) -> GraphQLError:
@@ -70,12 +52,6 @@ def status_of(error: PurserError) -> int:
     return (
         503 if isinstance(error, ServerBusy) else 401 if error.code == "SIGNATURE_INVALID" else 400
     )
-
-
-def _code_all(result: Any) -> None:
-    if isinstance(result, ExecutionResult) or hasattr(result, "errors"):
-        if result.errors:
-            result.errors = [coded(error) for error in result.errors]
 
 
 def _shown(error: GraphQLError, message: str, extensions: dict[str, Any]) -> GraphQLError:

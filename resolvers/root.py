@@ -12,18 +12,20 @@ from graphql import (
     DirectiveLocation,
     GraphQLArgument,
     GraphQLDirective,
+    GraphQLError,
     GraphQLNonNull,
     GraphQLString,
 )
 from strawberry.extensions import MaxTokensLimiter, ParserCache
 from strawberry.schema.config import StrawberryConfig
 from strawberry.tools import create_type
+from strawberry.types import ExecutionContext
 from strawberry.types.field import StrawberryField
 
 from identity.permissions import Permission
 from resolvers import customers, hooks, live, merchants, paying, reads
 from resolvers.extensions import Costs, FreshContext, LimitedValidation
-from resolvers.faults import CodedErrors
+from resolvers.faults import coded
 from resolvers.guard import PUBLIC
 from schema import errors, orders, parties, webhooks
 from schema.limits import TOKENS_MAX
@@ -96,7 +98,15 @@ IDEMPOTENT = GraphQLDirective(
 
 
 class PurserSchema(strawberry.Schema):
-    """Adds `@idempotent`. Given as an operation directive it would cost a middleware on each field."""
+    """Adds `@idempotent`, which given as an operation directive would cost a middleware on each field,
+    and gives every error its code.
+    """
+
+    def process_errors(
+        self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None
+    ) -> None:
+        """Called with each list of errors before it leaves; what is coded already stays as it is."""
+        errors[:] = [coded(error) for error in errors]
 
     def _collect_graphql_directives(self, schema_directive_types: Any) -> Any:
         return (*super()._collect_graphql_directives(schema_directive_types), IDEMPOTENT)
@@ -138,7 +148,6 @@ def make_schema() -> PurserSchema:
             scalar_map=SCALARS, disable_field_suggestions=True, relay_max_results=100
         ),
         extensions=[
-            CodedErrors,
             FreshContext,
             lambda: MaxTokensLimiter(max_token_count=TOKENS_MAX),
             ParserCache,

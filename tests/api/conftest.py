@@ -105,11 +105,13 @@ async def api(database: Any, valkey: str) -> AsyncIterator[Api]:
     """The application on this test's database and Valkey."""
     hub.connect(valkey)
     throttle.connect(valkey)
-    transport = httpx2.ASGITransport(app=make_application(connects=False))
+    application = make_application(connects=False)
+    transport = httpx2.ASGITransport(app=application)
     try:
         async with httpx2.AsyncClient(transport=transport, base_url=PUBLIC_URL) as http:
             yield Api(http)
     finally:
+        await application.state.probe.close()
         await throttle.close()
         await hub.close()
 
