@@ -8,6 +8,7 @@ asked to stop, and leaves no process behind.
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import signal
 import sys
@@ -34,6 +35,7 @@ WORKERS = ("dispatch", "short", "long")
 SERVERS_LAST = (("valkey",), ("postgres",))
 READY_SECONDS_MAX = 60.0
 TRAINING_SECONDS_MAX = 120.0
+PLAIN_WIDTH = 110
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,7 @@ class Run:
 
 def run(place: Place) -> None:
     """Run until SIGINT, SIGTERM or SIGHUP. Raises `CannotStart` with the one line to show."""
+    os.umask(0o077)  # What our processes write is nobody else's.
     try:
         asyncio.run(_until_stopped(place))
     except SettingsInvalid as invalid:
@@ -83,7 +86,7 @@ async def _until_stopped(place: Place) -> None:
 
 
 async def _serve(place: Place) -> None:
-    console = Console(highlight=False)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else PLAIN_WIDTH)
     if not free(place.host, place.port):
         raise CannotStart(f"PURSER_PORT {place.port} is taken on {place.host}; choose another one")
     with locked(place.home) as home:
