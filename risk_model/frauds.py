@@ -131,7 +131,7 @@ def _stolen_cards_used_slowly(world: World, cases: int, random: Random) -> Histo
     seconds = random.uniform(6, 15, cases) * DAY
     at = _spread(_starts(world, victims, random, 10), counts, seconds, random)
     customers = np.repeat(victims, counts)
-    favourite = world.favourites[customers, random.integers(0, 12, len(at))]
+    favourite = world.favourites[customers, random.integers(0, world.town.favourites, len(at))]
     elsewhere = random.integers(0, world.merchants_count, len(at))
     shops = np.where(random.random(len(at)) < 0.5, favourite, elsewhere)
     amounts = usual_amounts(world, customers, shops, at, random) * random.lognormal(
@@ -144,7 +144,7 @@ def _compromised_terminals(world: World, history: History, random: Random) -> Hi
     """For two to four weeks, much of what is paid at a merchant's terminal is fraud."""
     is_fraud, known_at = history.is_fraud.copy(), history.known_at.copy()
     pattern = history.pattern.copy()
-    cases = max(1, round(world.merchants_count / 25))
+    cases = max(1, round(len(history) / 4_000))
     for merchant in random.choice(world.merchants_count, cases, replace=False):
         start = STARTS_AT + random.uniform(0.05, 0.95) * world.days * DAY
         end = start + random.uniform(14, 28) * DAY

@@ -17,9 +17,6 @@ from risk_model.profiles import DAY
 
 STARTS_AT = 1_704_067_200
 DAYS = 150
-PAYMENTS_A_DAY = 0.55
-CUSTOMERS_A_MERCHANT = 4
-FAVOURITES = 12
 FRIENDS = 6
 PAY, TOP_UP, TRANSFER, PAYOUT = range(len(OPERATIONS))
 GENUINE = 0
@@ -40,9 +37,54 @@ WEEKDAY_WEIGHTS = np.array([0.92, 0.94, 0.97, 1.0, 1.14, 1.2, 1.0])
 TOP_UPS = np.array([20, 50, 100, 100, 200, 300, 500, 1000]) * 100
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Town:
+    """How one place differs from another, so that a model does not take one town for the world.
+
+    `wandering` is the mean share of payments at merchants that are not the payer's favourites.
+    """
+
+    share: float
+    customers_a_merchant: float
+    payments_a_day: float
+    favourites: int
+    wandering: float
+    top_up_share: float
+
+
+TOWNS = (
+    Town(
+        share=0.4,
+        customers_a_merchant=5,
+        payments_a_day=0.5,
+        favourites=12,
+        wandering=0.15,
+        top_up_share=0.14,
+    ),
+    Town(
+        share=0.3,
+        customers_a_merchant=2,
+        payments_a_day=1.0,
+        favourites=30,
+        wandering=0.35,
+        top_up_share=0.06,
+    ),
+    Town(
+        share=0.3,
+        customers_a_merchant=0.6,
+        payments_a_day=1.6,
+        favourites=60,
+        wandering=0.5,
+        top_up_share=0.0,
+    ),
+)
+
+
 @dataclass(frozen=True, slots=True)
 class World:
     """Who pays and who is paid. Customers are numbered from `merchants_count` on."""
+
+    town: Town
 
     days: int
     category: Column
@@ -56,6 +98,8 @@ class World:
     waking_hour: Column
     favourites: Column
     friends: Column
+    wandering: Column
+    evenly: Column
 
     @property
     def merchants_count(self) -> int:
@@ -75,15 +119,22 @@ def generate(payments: int, *, seed: int, days: int = DAYS) -> History:
     from risk_model.frauds import with_frauds
 
     random = np.random.default_rng(seed)
-    world = make_world(payments, random, days)
-    parts = [_of_customers(world, random), _of_merchants(world, random)]
-    return with_frauds(world, joined(parts), random)
+    parts: list[History] = []
+    parties_count = 0
+    for town in TOWNS:
+        world = make_world(town, payments, random, days)
+        genuine = joined([_of_customers(world, random), _of_merchants(world, random)])
+        parts.append(with_frauds(world, genuine, random).renumbered(parties_count))
+        parties_count += world.merchants_count + world.customers_count
+    return joined(parts)
 
 
-def make_world(payments: int, random: np.random.Generator, days: int = DAYS) -> World:
-    """Parties with their habits; about as many as make `payments` payments in `days` days."""
-    customers = max(40, round(payments / (PAYMENTS_A_DAY * days * 0.8)))
-    merchants = max(20, customers // CUSTOMERS_A_MERCHANT)
+def make_world(
+    town: Town, payments: int, random: np.random.Generator, days: int = DAYS
+) -> World:
+    """A town's parties with their habits; as many as make its share of the payments, about."""
+    customers = max(30, round(payments * town.share / (town.payments_a_day * days * 0.75)))
+    merchants = max(town.favourites, 20, round(customers / town.customers_a_merchant))
     shares = CATEGORIES[:, 2] / CATEGORIES[:, 2].sum()
     place = random.random((merchants, 2))
     popularity = 1 / (1 + random.permutation(merchants)) ** 0.6
@@ -94,18 +145,21 @@ def make_world(payments: int, random: np.random.Generator, days: int = DAYS) -> 
     opened = np.where(random.random(merchants) < 0.8, 0.0, random.random(merchants) * days)
     home = random.random((customers, 2))
     return World(
+        town=town,
         days=days,
         category=random.choice(len(CATEGORIES), merchants, p=shares),
         merchant_place=place,
         popularity=popularity / popularity.sum(),
         opened_at=(STARTS_AT + opened * DAY).astype(np.int64),
         joined_at=joined_at.astype(np.int64),
-        rate=np.clip(random.lognormal(-0.25, 0.7, customers), 0.08, 5) * PAYMENTS_A_DAY,
+        rate=np.clip(random.lognormal(-0.25, 0.7, customers), 0.08, 5) * town.payments_a_day,
         level=random.normal(0, 0.5, customers),
         spread=random.uniform(0.35, 0.75, customers),
         waking_hour=random.normal(7.5, 1.8, customers),
-        favourites=_favourites(home, place, popularity, random),
+        favourites=_favourites(town, home, place, popularity, random),
         friends=merchants + random.integers(0, customers, (customers, FRIENDS)),
+        wandering=random.beta(4 * town.wandering, 4 * (1 - town.wandering), customers),
+        evenly=random.random(customers) < 0.4,
     )
 
 
@@ -118,10 +172,15 @@ def usual_amounts(
     # A payer's own level shows more than the shop's price: people choose by it.
     centre = 0.55 * category[:, 0] + 0.45 * 3.4 + world.level[customers] + drift
     spread = np.sqrt((0.7 * world.spread[customers]) ** 2 + (0.5 * category[:, 1]) ** 2)
-    size = random.normal(centre, spread)
+    amounts = np.exp(random.normal(centre, spread))
+    # Some spend by whim rather than by errand: around one mean, and often next to nothing.
+    even = np.exp(3.4 + world.level[customers] + drift) * random.normal(1.1, 0.5, len(at))
+    even = np.where(even > 0, even, np.exp(3.4) * random.random(len(at)))
+    amounts = np.where(world.evenly[customers], even, amounts)
     # Once in a while everybody buys something large.
-    size += np.where(random.random(len(size)) < 0.006, random.uniform(0.9, 2.0, len(size)), 0)
-    return bounded(np.exp(size) * 100)
+    large = random.random(len(at)) < 0.005
+    amounts *= np.where(large, np.exp(random.uniform(0.9, 2.0, len(at))), 1)
+    return bounded(amounts * 100)
 
 
 def earned_a_day(world: World, merchants: Column) -> Column:
@@ -153,12 +212,12 @@ def history_of(
 
 
 def _favourites(
-    home: Column, place: Column, popularity: Column, random: np.random.Generator
+    town: Town, home: Column, place: Column, popularity: Column, random: np.random.Generator
 ) -> Column:
     """For each customer the merchants it goes to: near and well known ones, by chance."""
     near = np.exp(-6 * np.linalg.norm(home[:, None, :] - place[None, :, :], axis=2))
     chance = random.gumbel(size=near.shape) + np.log(near * popularity)
-    return np.argsort(-chance, axis=1)[:, :FAVOURITES]
+    return np.argsort(-chance, axis=1)[:, : town.favourites]
 
 
 def _instants(
@@ -188,11 +247,14 @@ def _of_customers(world: World, random: np.random.Generator) -> History:
     at = _instants(world, customers, random, since[customers])
     order = np.lexsort((at, customers))
     customers, at = customers[order], at[order]
-    operation = random.choice([PAY, TOP_UP, TRANSFER], len(at), p=[0.80, 0.12, 0.08])
-    # Who is new brings money first.
+    top_ups = world.town.top_up_share
+    transfers = 0.02 + top_ups / 2
+    shares = [1 - top_ups - transfers, top_ups, transfers]
+    operation = random.choice([PAY, TOP_UP, TRANSFER], len(at), p=shares)
+    # Who is new brings money first, where people have wallets.
     starts = np.flatnonzero(np.diff(customers, prepend=-1))
-    newcomers = starts[world.joined_at[customers[starts]] >= STARTS_AT]
-    operation[newcomers] = np.where(random.random(len(newcomers)) < 0.85, TOP_UP, PAY)
+    brings = random.random(len(starts)) < 6 * top_ups
+    operation[starts] = np.where(brings, TOP_UP, operation[starts])
     counterparty = _counterparties(world, customers, at, operation, random)
     hundredths = _amounts(world, customers, counterparty, at, operation, random)
     payer = world.merchants_count + customers
@@ -203,10 +265,10 @@ def _counterparties(
     world: World, customers: Column, at: Column, operation: Column, random: np.random.Generator
 ) -> Column:
     count = len(customers)
-    rank = np.minimum((random.random(count) ** 1.6 * FAVOURITES).astype(int), FAVOURITES - 1)
+    rank = (random.random(count) ** 1.6 * world.town.favourites).astype(int)
     chosen = world.favourites[customers, rank]
     anywhere = random.choice(world.merchants_count, count, p=world.popularity)
-    merchants = np.where(random.random(count) < 0.85, chosen, anywhere)
+    merchants = np.where(random.random(count) < world.wandering[customers], anywhere, chosen)
     # A shop that has not opened yet is replaced by one that was always there.
     always = np.flatnonzero(world.opened_at <= STARTS_AT)
     closed = world.opened_at[merchants] > at

@@ -6,7 +6,7 @@ bounded hundredths (`events.hundredths_of`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,10 @@ class History:
     def taken(self, places: Column) -> History:
         """The rows at these places, in their order."""
         return History(*(getattr(self, each.name)[places] for each in fields(self)))
+
+    def renumbered(self, offset: int) -> History:
+        """The same rows with every party's number raised by `offset`."""
+        return replace(self, payer=self.payer + offset, counterparty=self.counterparty + offset)
 
     def in_time(self) -> History:
         """The same rows, ascending in time; rows of one instant keep their order."""

@@ -33,8 +33,12 @@ Progress = Callable[[str, float], None]
 
 FAMILY = "histogram-trees"
 PAYMENTS = 90_000
-WARMED_UP, TRAINED, CALIBRATED = 0.15, 0.65, 0.82
-"""Shares of the history's time: profiles only fill, then training, calibration and holdout."""
+TRAINED, CALIBRATED = 0.65, 0.82
+"""Shares of the history's time where training ends, and where calibration does.
+
+The history begins with empty profiles and so does training: the model must know a platform's
+first day.
+"""
 DELAY_SECONDS = 10 * DAY
 """Payments this young are left out of training: too few of their frauds are known."""
 TREES: dict[str, Any] = {
@@ -161,7 +165,7 @@ def _stretches(history: History) -> tuple[Array, Array, Array]:
     share = (history.at - history.at[0]) / seconds
     old_enough = share < TRAINED - DELAY_SECONDS / seconds
     return (
-        np.flatnonzero((share >= WARMED_UP) & old_enough),
+        np.flatnonzero(old_enough),
         np.flatnonzero((share >= TRAINED) & (share < CALIBRATED)),
         np.flatnonzero(share >= CALIBRATED),
     )
