@@ -62,29 +62,36 @@ class EndpointWithSecret:
 _COLUMNS = "endpoint_id, merchant_id, url, state, failures_count, previous_secret_until, updated_at"
 
 
-async def set_endpoint(caller: Principal, unchecked_url: str) -> EndpointWithSecret:
+async def set_endpoint(
+    caller: Principal, unchecked_url: str, *, enabled: bool = True
+) -> EndpointWithSecret:
     """Send the merchant's events to this URL from now on, also after they had been disabled.
 
+    With `enabled=False` the URL is only kept, and what happens meanwhile can be replayed.
     The secret comes with the first call alone; another URL keeps it. Raises `InvalidArgument` for a
     URL that could never be called.
     """
     merchant_id = _merchant_id(caller)
     egress.check_url(unchecked_url)
+    state = EndpointState.ENABLED if enabled else EndpointState.DISABLED
     secret = ids.random_bytes(SECRET_BYTES)
     async with phase(caller):
         rows = await statement(
             f"""INSERT INTO webhook_endpoint (endpoint_id, merchant_id, url, state, secret_sealed)
-            VALUES ($1, $2, $3, 'ENABLED', $4)
+            VALUES ($1, $2, $3, $5, $4)
             ON CONFLICT (merchant_id) DO UPDATE SET
-                url = excluded.url, state = 'ENABLED', failures_count = 0,
+                url = excluded.url, state = excluded.state, failures_count = 0,
                 updated_at = purser_now()
             RETURNING {_COLUMNS}, secret_sealed = $4 AS is_new""",  # noqa: S608
             ids.new_id(),
             merchant_id,
             unchecked_url,
             seal(secret, SECRET_PURPOSE),
+            state.value,
         )
-        await audit.record(caller, "WEBHOOK_ENDPOINT_SET", str(rows[0]["endpoint_id"]))
+        await audit.record(
+            caller, "WEBHOOK_ENDPOINT_SET", str(rows[0]["endpoint_id"]), state=state.value
+        )
     return EndpointWithSecret(_endpoint(rows[0]), _shown(secret) if rows[0]["is_new"] else None)
 
 

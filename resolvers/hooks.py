@@ -24,13 +24,10 @@ async def webhook_endpoint_set(
     info: Info, input: inputs.WebhookEndpointSetInput
 ) -> payloads.WebhookEndpointSetPayload:
     found = await webhooks.set_endpoint(
-        info.context.principal, text(input.url, "url", URL_LENGTH_MAX)
+        info.context.principal, text(input.url, "url", URL_LENGTH_MAX), enabled=input.enabled
     )
-    endpoint = found.endpoint
-    if not input.enabled:
-        endpoint = await webhooks.disable_endpoint(info.context.principal)
     return payloads.WebhookEndpointSetPayload(
-        webhook_endpoint=views.webhook_endpoint(endpoint), secret=found.secret
+        webhook_endpoint=views.webhook_endpoint(found.endpoint), secret=found.secret
     )
 
 
