@@ -15,7 +15,7 @@ EDGE = 1e-7
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """log-odds = intercept + slope × the score's log-odds; slope 1 and intercept 0 change nothing."""
+    """log-odds = intercept + slope × the score's log-odds; 1 and 0 change nothing."""
 
     slope: float = 1.0
     intercept: float = 0.0

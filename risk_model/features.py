@@ -3,7 +3,8 @@ it.
 
 One definition serves training and the path of a payment. Values are rounded once, here, and become
 float32 once, in `vector`; what a decision stores is what the model was given. Nothing here reads a
-clock: time is the payment's `at` alone.
+clock: time is the payment's `at` alone. The hour itself is no feature, only the payer's own habit
+is: payers live in all time zones.
 """
 
 from __future__ import annotations
@@ -59,9 +60,7 @@ PAYER_FEATURES = (
     "is_newcomer",  # the payer has not paid this counterparty lately
     "newcomers_1d",
     "newcomers_7d",
-    "hour_of_day",
     "hour_habit",  # share of the payer's payments in these three hours of the day
-    "is_weekend",
     "top_up_hours",  # since the last top-up
     "top_up_drained",  # the amount against the top-ups of the last day
 )
@@ -83,7 +82,7 @@ SCHEMA = hashlib.sha256("\n".join(("1", *NAMES)).encode()).hexdigest()[:16]
 
 
 def features(event: Event, payer: State, shared: State) -> list[float]:
-    """The values of `NAMES` for one payment; `payer` and `shared` are empty where nothing is known."""
+    """The values of `NAMES` for one payment; a state is empty where nothing is known."""
     return payer_features(event, payer) + shared_features(event, shared)
 
 
@@ -152,9 +151,7 @@ def payer_features(event: Event, state: State) -> list[float]:
         float(is_newcomer(state, event)),
         float(recent.newcomers_1d),
         float(newcomers_7d),
-        float(second_of_day // HOUR),
         round((hours[second_of_day // 10_800] + 1) / (sum(hours) + 8), 4) if hours else 0.125,
-        float((day + 3) % 7 >= 5),
         round(math.log1p(recent.top_up_seconds / HOUR), 4),
         round(math.log((event.hundredths + 100) / (recent.topped_up_1d + 100)), 4),
     ]

@@ -159,11 +159,12 @@ def _compromised_terminals(world: World, history: History, random: Random) -> Hi
 
 
 def _account_takeovers(world: World, cases: int, random: Random) -> History:
-    """In a short while, mostly at night, most of a wallet goes to payees nobody knew."""
+    """In a short while, mostly while the owner sleeps, a wallet goes to payees nobody knew."""
     victims = _victims(world, cases, random)
     counts = random.integers(1, 5, cases)
     starts = _starts(world, victims, random, 8) // DAY * DAY
-    starts += (random.normal(2.5, 2.5, cases) % 24 * HOUR).astype(np.int64)
+    asleep = world.waking_hour[victims] + random.normal(-4, 3, cases)
+    starts += (asleep % 24 * HOUR).astype(np.int64)
     at = _spread(starts, counts, np.full(cases, 1.5 * HOUR), random)
     customers = np.repeat(victims, counts)
     mules = world.merchants_count + random.integers(0, world.customers_count, cases)

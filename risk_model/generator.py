@@ -129,9 +129,7 @@ def generate(payments: int, *, seed: int, days: int = DAYS) -> History:
     return joined(parts)
 
 
-def make_world(
-    town: Town, payments: int, random: np.random.Generator, days: int = DAYS
-) -> World:
+def make_world(town: Town, payments: int, random: np.random.Generator, days: int = DAYS) -> World:
     """A town's parties with their habits; as many as make its share of the payments, about."""
     customers = max(30, round(payments * town.share / (town.payments_a_day * days * 0.75)))
     merchants = max(town.favourites, 20, round(customers / town.customers_a_merchant))
@@ -155,7 +153,8 @@ def make_world(
         rate=np.clip(random.lognormal(-0.25, 0.7, customers), 0.08, 5) * town.payments_a_day,
         level=random.normal(0, 0.5, customers),
         spread=random.uniform(0.35, 0.75, customers),
-        waking_hour=random.normal(7.5, 1.8, customers),
+        # In hours of UTC: payers live in all time zones.
+        waking_hour=random.uniform(0, 24, customers),
         favourites=_favourites(town, home, place, popularity, random),
         friends=merchants + random.integers(0, customers, (customers, FRIENDS)),
         wandering=random.beta(4 * town.wandering, 4 * (1 - town.wandering), customers),
@@ -231,11 +230,13 @@ def _instants(
     weight = WEEKDAY_WEIGHTS[(np.stack([first, second]) // DAY + 3) % 7]
     first_wins = random.random(count) < weight[0] / weight.sum(axis=0)
     day = np.where(first_wins, first, second) // DAY
-    evening = random.random(count) < 0.45
-    hour = world.waking_hour[customers] + np.where(
-        evening, random.normal(11.5, 1.6, count), random.normal(4.5, 2.0, count)
+    awake = np.where(
+        random.random(count) < 0.45, random.normal(11.5, 1.8, count), random.normal(4.5, 2.4, count)
     )
-    at = day * DAY + (np.clip(hour, 0, 23.99) * 3_600).astype(np.int64)
+    # Nobody keeps to the hours entirely.
+    awake = np.where(random.random(count) < 0.12, random.uniform(0, 24, count), awake)
+    hour = (world.waking_hour[customers] + awake) % 24
+    at = day * DAY + (hour * 3_600).astype(np.int64)
     return np.clip(np.maximum(at, since), STARTS_AT, world.ends_at - 1)
 
 

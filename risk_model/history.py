@@ -17,7 +17,7 @@ NEVER = np.iinfo(np.int64).max
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """Columns of one length, ascending in time. `known_at` is when a label was known; else `NEVER`."""
+    """Columns of one length, ascending in time. `known_at` is `NEVER` where no fraud is told."""
 
     at: Column
     operation: Column

@@ -140,7 +140,7 @@ def _served(folder: Path, manifest: Mapping[str, Any]) -> ServedModel:
 
 
 def _check_golden(model: ServedModel, manifest: Mapping[str, Any]) -> None:
-    """The served scores must be those that training recorded, in decisions too, and come in time."""
+    """The served scores and outcomes must be those that training recorded, and come in time."""
     golden = manifest["golden"]
     rows = vector(golden["rows"])
     expected = np.array(golden["probabilities"])

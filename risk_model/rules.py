@@ -73,7 +73,7 @@ def limits_of(configuration: Configuration) -> Limits:
 
 
 def judge(facts: Facts, rules: tuple[Rule, ...]) -> Verdict:
-    """The strongest outcome of the rules that apply, in their order of kinds; ALLOW if none does."""
+    """The strongest outcome of the rules that apply, in their order; ALLOW if none does."""
     fired: list[Rule] = []
     for kind in KINDS:
         if kind in ("BLOCK", "REVIEW") and any(rule.kind == ALLOW_LIST for rule in fired):

@@ -108,7 +108,7 @@ class Scorer:
     rests_until_ms: float = -math.inf
 
     def score(self, rows: np.ndarray[Any, Any]) -> list[float] | Unavailable:
-        """A probability for each row; `Unavailable` where one is no probability or all came late."""
+        """A probability for each row; `Unavailable` where one is none, or they came late."""
         started_ms = clock.monotonic_ms()
         if started_ms < self.rests_until_ms:
             return Unavailable(Reason.TOO_SLOW, "it rests after a slow call")

@@ -40,7 +40,7 @@ REASONS: dict[str, tuple[str, ...]] = {
     "ODD_AMOUNTS_LATELY": ("odd_15d", "odd_share_15d"),
     "PAYER_NEW": ("habit_count", "age_days"),
     "COUNTERPARTY_NEW_TO_PAYER": ("is_newcomer", "newcomers_1d", "newcomers_7d"),
-    "TIME_UNUSUAL": ("hour_of_day", "hour_habit", "is_weekend"),
+    "TIME_UNUSUAL": ("hour_habit",),
     "TOP_UP_DRAINED": ("top_up_hours", "top_up_drained"),
     "OPERATION": ("is_top_up", "is_transfer", "is_payout"),
     "COUNTERPARTY_FRAUDS_KNOWN": (
