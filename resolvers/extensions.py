@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
 from graphql import DocumentNode, GraphQLError, OperationDefinitionNode
-from strawberry.extensions import SchemaExtension, ValidationCache
+from strawberry.extensions import ParserCache, SchemaExtension, ValidationCache
 
 from core import configuration
 from core.errors import ServerBusy
@@ -24,6 +25,18 @@ class FreshContext(SchemaExtension):
     def on_operation(self) -> Iterator[None]:
         execution = self.execution_context
         execution.context = execution.context.for_operation()
+        yield
+
+
+class CarefulParserCache(ParserCache):
+    """A syntax error is left to the executor: raised from here it would end a socket's task."""
+
+    def on_parse(self) -> Iterator[None]:
+        execution = self.execution_context
+        with suppress(GraphQLError):
+            execution.graphql_document = self.cached_parse_document(
+                execution.query, **execution.parse_options
+            )
         yield
 
 

@@ -16,7 +16,7 @@ from graphql import (
     GraphQLNonNull,
     GraphQLString,
 )
-from strawberry.extensions import MaxTokensLimiter, ParserCache
+from strawberry.extensions import MaxTokensLimiter
 from strawberry.schema.config import StrawberryConfig
 from strawberry.tools import create_type
 from strawberry.types import ExecutionContext
@@ -24,7 +24,7 @@ from strawberry.types.field import StrawberryField
 
 from identity.permissions import Permission
 from resolvers import customers, hooks, live, merchants, paying, reads
-from resolvers.extensions import Costs, FreshContext, LimitedValidation
+from resolvers.extensions import CarefulParserCache, Costs, FreshContext, LimitedValidation
 from resolvers.faults import coded
 from resolvers.guard import PUBLIC
 from schema import errors, orders, parties, webhooks
@@ -150,7 +150,7 @@ def make_schema() -> PurserSchema:
         extensions=[
             FreshContext,
             lambda: MaxTokensLimiter(max_token_count=TOKENS_MAX),
-            ParserCache,
+            CarefulParserCache,
             Validation,
             Costs,
         ],

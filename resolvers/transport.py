@@ -194,7 +194,9 @@ class GraphQLServer(GraphQL[RequestContext, None]):
         except TimeoutError:
             return _too_late(request_data.query or "")
         except InvalidOperationTypeError:
-            raise HTTPException(400, "Subscriptions go over a socket or server-sent events.") from None
+            raise HTTPException(
+                400, "Subscriptions go over a socket or server-sent events."
+            ) from None
         except CannotGetOperationTypeError as error:
             raise HTTPException(400, error.as_http_error_reason()) from error
         except MissingQueryError:

@@ -231,7 +231,10 @@ async def test_a_large_payment_asks_for_a_proof_and_goes_on_with_it(
         ({"amount": {"amountMinor": 1, "currency": "USD"}}, "INVALID_ARGUMENT"),
         ({"amount": {"amountMinor": 1, "currency": "QQQ"}}, "INVALID_ARGUMENT"),
         ({"merchantId": "nonsense"}, "NOT_FOUND"),
-        ({"merchantId": "TWVyY2hhbnQ6MDE5M2Y0MTgtMDAwMC03MDAwLTgwMDAtMDAwMDAwMDAwMDAw"}, "NOT_FOUND"),
+        (
+            {"merchantId": "TWVyY2hhbnQ6MDE5M2Y0MTgtMDAwMC03MDAwLTgwMDAtMDAwMDAwMDAwMDAw"},
+            "NOT_FOUND",
+        ),
         ({"merchantOrderNo": ""}, "INVALID_ARGUMENT"),
         ({"merchantOrderNo": "x" * 65}, "INVALID_ARGUMENT"),
         ({"merchantOrderNo": "a\x00b"}, "INVALID_ARGUMENT"),

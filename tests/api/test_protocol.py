@@ -179,9 +179,7 @@ async def test_money_that_takes_too_long_is_answered_unknown_and_goes_on(
     assert payload["userErrors"][0]["outcomeKnown"] is False
     await guard.finish_running()
     monkeypatch.undo()
-    again = await api.mutate(
-        "pay", given, "order { state } idempotentReplay", token=person.token
-    )
+    again = await api.mutate("pay", given, "order { state } idempotentReplay", token=person.token)
     assert again["order"]["state"] == "SUCCEEDED" and again["idempotentReplay"] is True
 
 
@@ -258,7 +256,9 @@ async def test_the_explorer_needs_no_network_and_is_for_development_only(
     for name in ("explorer.js", "schema.js", "explorer.css"):
         asset = await api.http.get(f"/explorer/{name}")
         assert asset.status_code == 200 and f"/explorer/{name}" in page.text
-        assert "//" not in asset.text.replace("// ", "").replace("://${", ""), "nothing from outside"
+        assert "//" not in asset.text.replace("// ", "").replace("://${", ""), (
+            "nothing from outside"
+        )
     assert (await api.http.get("/explorer/__init__.py")).status_code == 404
     _install(configuration, environment="live")
     assert (await api.http.get("/explorer")).status_code in (400, 404)

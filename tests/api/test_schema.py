@@ -63,7 +63,9 @@ def test_everything_in_the_schema_is_described(sdl: GraphQLSchema) -> None:
                     if not argument.description and argument_name != "input":
                         missing.append(f"{name}.{field_name}({argument_name})")
         if isinstance(kind, GraphQLEnumType):
-            missing += [f"{name}.{key}" for key, each in kind.values.items() if not each.description]
+            missing += [
+                f"{name}.{key}" for key, each in kind.values.items() if not each.description
+            ]
     assert missing == []
 
 
@@ -73,7 +75,9 @@ def test_each_mutation_takes_one_input_and_answers_with_its_payload(sdl: GraphQL
         kind = name[0].upper() + name[1:]
         assert list(field.args) == ["input"]
         assert str(field.args["input"].type) == f"{kind}Input!"
-        assert str(field.type) == f"{kind}Payload", "nullable: a fault of one leaves the others alone"
+        assert str(field.type) == f"{kind}Payload", (
+            "nullable: a fault of one leaves the others alone"
+        )
         payload = sdl.type_map[f"{kind}Payload"]
         assert str(payload.fields["userErrors"].type) == "[UserError!]!"  # type: ignore[attr-defined]
         given = sdl.type_map[f"{kind}Input"].fields  # type: ignore[attr-defined]
@@ -130,7 +134,9 @@ def test_a_refusal_shows_what_it_carries() -> None:
 
 
 def test_an_id_that_we_never_made_is_not_found() -> None:
-    made = node_id("Order", parse_node_id("T3JkZXI6MDE5M2Y0MTgtMDAwMC03MDAwLTgwMDAtMDAwMDAwMDAwMDAw")[1])
+    made = node_id(
+        "Order", parse_node_id("T3JkZXI6MDE5M2Y0MTgtMDAwMC03MDAwLTgwMDAtMDAwMDAwMDAwMDAw")[1]
+    )
     wrong = ["", "x", made + "=", made[:-2], made.replace("T", "U", 1), "💥", "\x00", "A" * 500]
     for unchecked in wrong:
         with pytest.raises(core_errors.NotFound):
