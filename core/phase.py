@@ -13,7 +13,7 @@ import asyncio
 import json
 import urllib.parse
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import asyncpg
@@ -205,7 +205,7 @@ async def _release(client: AsyncpgDBClient, connection: asyncpg.Connection) -> N
         if client._pool is not None:
             await client._pool.release(connection)
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError):
-        connection.terminate()
+        _drop(connection)
 
 
 async def _roll_back(connection: asyncpg.Connection, transaction: Any) -> None:
@@ -213,6 +213,12 @@ async def _roll_back(connection: asyncpg.Connection, transaction: Any) -> None:
         await asyncio.shield(transaction.rollback())
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError):
         # The server rolls back what a lost connection left open.
+        _drop(connection)
+
+
+def _drop(connection: asyncpg.Connection) -> None:
+    """End a broken connection. One that the pool has dropped by itself must not be touched."""
+    with suppress(asyncpg.InterfaceError):
         connection.terminate()
 
 
