@@ -92,7 +92,7 @@ async def _messages(pubsub: Any, channels: tuple[str, ...]) -> AsyncIterator[dic
             message = await pubsub.get_message(timeout=LISTEN_POLL_SECONDS)
         except (RedisError, OSError):
             await asyncio.sleep(RECONNECT_SECONDS)
-            await pubsub.reset()
+            await pubsub.aclose()
             continue
         if message is not None and message["type"] == "message":
             yield orjson.loads(message["data"])
