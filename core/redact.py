@@ -8,16 +8,20 @@ from __future__ import annotations
 import logging
 import re
 
-CARD_LIKE = re.compile(r"(?<![\w.-])\d(?:[ -]?\d){12,18}(?![\w.-])")
+# A number may end a sentence; a hyphen, or a point and more digits, make it another thing.
+CARD_LIKE = re.compile(r"(?<![\w-])(?<!\d\.)\d(?:[ -]?\d){12,18}(?![\w-]|\.\d)")
+# The name may be the end of a longer one (refresh_token, paymentPassword).
 SECRET_LIKE = re.compile(
-    r"(?i)\b(authorization|bearer|password|payment_?password|code|secret|signature|token|cvv)"
-    r"(\"?\s*[:= ]\s*\"?)(?!\s)([^\s\",}]{4,})"
+    r"(?i)(authorization|bearer|password|secret|signature|token|cvv)"
+    r"(['\"]?\s*[:= ]\s*['\"]?)(?!\s)((?:(?:bearer|basic|dpop)\s+)?[^\s'\",}]{4,})"
 )
+CODE_LIKE = re.compile(r"(?i)(code)(['\"]?\s*[:= ]\s*['\"]?)(\d{4,8})\b")
 
 
 def redacted(text: str) -> str:
     """The text without Luhn-valid card numbers and without values that follow a secret's name."""
-    text = SECRET_LIKE.sub(lambda match: f"{match[1]}{match[2]}[redacted]", text)
+    for secret in (SECRET_LIKE, CODE_LIKE):
+        text = secret.sub(lambda match: f"{match[1]}{match[2]}[redacted]", text)
     return CARD_LIKE.sub(lambda match: _masked(match[0]), text)
 
 
