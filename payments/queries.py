@@ -1,7 +1,7 @@
 """Reads for those who look at payments: orders, what hangs on them, and what merchants were told.
 
-Each read is a phase of the one who asks, so that PostgreSQL's policies stand behind every answer. Many
-ids are read in one statement; an id that is missing or foreign is left out.
+Each read is a phase of the one who asks, so that PostgreSQL's policies stand behind every answer.
+Many ids are read in one statement; an id that is missing or foreign is left out.
 """
 
 from __future__ import annotations
@@ -86,17 +86,9 @@ async def read_orders_page(
 
     A customer sees those they pay or are paid by, a merchant its own, an operator all.
     """
-    query = OrderRow.filter(_party(principal), _condition(conditions))
-    if page.instant is not None and page.key is not None:
-        side = "lt" if page.newest_first else "gt"
-        query = query.filter(
-            Q(**{f"created_at__{side}": page.instant})
-            | Q(created_at=page.instant, **{f"order_id__{side}": page.key})
-        )
-    direction = "-" if page.newest_first else ""
-    ordered = query.order_by(f"{direction}created_at", f"{direction}order_id")
+    wanted = OrderRow.filter(_party(principal), _condition(conditions), _behind(page, "order_id"))
     async with phase(principal):
-        rows = await ordered.limit(page.size + 1)
+        rows = await wanted.order_by(*_sorting(page, "order_id")).limit(page.size + 1)
     return [from_row(Order, row) for row in rows[: page.size]], len(rows) > page.size
 
 
@@ -154,18 +146,11 @@ async def read_events_page(
     principal: Principal, merchant_id: uuid.UUID, page: Keyset
 ) -> tuple[list[OutboxRow], bool]:
     """A page of a merchant's events, and whether more follow."""
-    query = OutboxRow.filter(merchant_id=merchant_id, topic__posix_regex=PUBLIC_TOPIC)
-    if page.instant is not None and page.key is not None:
-        side = "lt" if page.newest_first else "gt"
-        query = query.filter(
-            Q(**{f"created_at__{side}": page.instant})
-            | Q(created_at=page.instant, **{f"event_id__{side}": page.key})
-        )
-    direction = "-" if page.newest_first else ""
+    wanted = OutboxRow.filter(
+        _behind(page, "event_id"), merchant_id=merchant_id, topic__posix_regex=PUBLIC_TOPIC
+    )
     async with phase(principal):
-        rows = await query.order_by(f"{direction}created_at", f"{direction}event_id").limit(
-            page.size + 1
-        )
+        rows = await wanted.order_by(*_sorting(page, "event_id")).limit(page.size + 1)
     return rows[: page.size], len(rows) > page.size
 
 
@@ -182,6 +167,21 @@ async def read_deliveries(
         if len(found[row.event_id]) < CHILDREN_MAX:
             found[row.event_id].append(row)
     return found
+
+
+def _behind(page: Keyset, key: str) -> Q:
+    """The rows that follow the page's place."""
+    if page.instant is None or page.key is None:
+        return Q()
+    side = "lt" if page.newest_first else "gt"
+    later: dict[str, Any] = {f"created_at__{side}": page.instant}
+    tied: dict[str, Any] = {"created_at": page.instant, f"{key}__{side}": page.key}
+    return Q(**later) | Q(**tied)
+
+
+def _sorting(page: Keyset, key: str) -> tuple[str, str]:
+    direction = "-" if page.newest_first else ""
+    return f"{direction}created_at", f"{direction}{key}"
 
 
 def _party(principal: Principal) -> Q:

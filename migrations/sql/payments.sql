@@ -81,7 +81,8 @@ ALTER TABLE challenge
 CREATE INDEX challenge_by_order ON challenge (order_id);
 
 ALTER TABLE passwordless_use
-    ADD CONSTRAINT passwordless_use_not_negative CHECK (used_minor >= 0);
+    ADD CONSTRAINT passwordless_use_not_negative CHECK (used_minor >= 0),
+    ADD CONSTRAINT passwordless_use_day UNIQUE (customer_id, currency, used_on);
 
 ALTER TABLE settlement
     ALTER COLUMN created_at SET DEFAULT purser_now(),

@@ -29,12 +29,20 @@ ALTER TABLE account
     -- Room on each page for the next version of a row, so that a balance changes without touching an index.
     SET (fillfactor = 60, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000);
 
+-- Statistics of a nearly empty table would make plans that are wrong a minute later, when it is not.
+ALTER TABLE account SET (autovacuum_analyze_threshold = 1000, autovacuum_analyze_scale_factor = 0.05);
+ALTER TABLE entry SET (autovacuum_analyze_threshold = 1000, autovacuum_analyze_scale_factor = 0.05);
+ALTER TABLE posting SET (autovacuum_analyze_threshold = 1000, autovacuum_analyze_scale_factor = 0.05);
+ALTER TABLE hold SET (autovacuum_analyze_threshold = 1000, autovacuum_analyze_scale_factor = 0.05);
+
 CREATE SEQUENCE entry_sequence OWNED BY entry.sequence;
 
 ALTER TABLE entry
     -- Numbers are given before the commit; followers of the journal go by the transaction instead.
     ADD COLUMN transaction_id xid8 NOT NULL DEFAULT pg_current_xact_id(),
-    ADD CONSTRAINT entry_content_hash CHECK (octet_length(content_hash) = 32);
+    ADD CONSTRAINT entry_content_hash CHECK (octet_length(content_hash) = 32),
+    -- What separates the parts of an entry's canonical text.
+    ADD CONSTRAINT entry_kind CHECK (strpos(kind, '|') = 0);
 CREATE INDEX entry_transaction ON entry (transaction_id);
 CREATE INDEX entry_order ON entry (order_id) WHERE order_id IS NOT NULL;
 

@@ -61,7 +61,7 @@ $$;
 
 CREATE OR REPLACE FUNCTION commit_group(members jsonb)
 RETURNS TABLE (member integer, outcome text, code text, result jsonb)
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public AS
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public SET enable_seqscan = off AS
 $$
 #variable_conflict use_column
 DECLARE
@@ -266,7 +266,7 @@ $$;
 -- Writes the rows of members whose fate is decided: orders, operations, attempts, challenges, the
 -- notes on channel events, decisions, profiles and outbox rows.
 CREATE OR REPLACE FUNCTION write_effects(effects jsonb) RETURNS void
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public AS
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public SET enable_seqscan = off AS
 $$
 BEGIN
     UPDATE payment_order o SET

@@ -1,10 +1,13 @@
 -- All that the members of a group need to decide, in one statement without locks. Nothing read here is
 -- trusted by commit_group(). A member sees its own order, its own key and its own limit; of the others
 -- only what a payment to them must know.
+--
+-- Plans are kept for a session's life, maybe from when the tables were empty: without sequential scans
+-- they are right then and stay right. The same holds for commit_group().
 
 CREATE OR REPLACE FUNCTION read_group(members jsonb)
 RETURNS TABLE (document jsonb)
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, public AS
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, public SET enable_seqscan = off AS
 $$
     SELECT jsonb_build_object(
         'member', m.member,
@@ -44,13 +47,18 @@ $$
             merchant_order_no text, payee_customer_id uuid, profile_keys jsonb,
             passwordless_currency text)
     ) AS m
-    LEFT JOIN payment_order o
-        ON CASE WHEN m.order_id IS NOT NULL THEN o.order_id = m.order_id
-                ELSE o.merchant_id = m.merchant_id AND o.merchant_order_no = m.merchant_order_no END
-        AND (m.kind IN ('operator', 'system')
-             OR m.kind = 'merchant' AND o.merchant_id = m.id
-             OR m.kind = 'customer' AND (m.id IN (o.payer_customer_id, o.payee_customer_id)
-                                         OR m.order_id IS NULL))
+    LEFT JOIN LATERAL (
+        SELECT p.* FROM payment_order p
+        WHERE p.order_id = m.order_id
+          AND (m.kind IN ('operator', 'system')
+               OR m.kind = 'merchant' AND p.merchant_id = m.id
+               OR m.kind = 'customer' AND m.id IN (p.payer_customer_id, p.payee_customer_id))
+        UNION ALL
+        -- Whoever opens an order must know that its number is taken.
+        SELECT p.* FROM payment_order p
+        WHERE m.order_id IS NULL
+          AND p.merchant_id = m.merchant_id AND p.merchant_order_no = m.merchant_order_no
+    ) AS o ON true
     LEFT JOIN LATERAL (
         SELECT max(available_minor) FILTER (WHERE kind = 'MERCHANT_PENDING') AS pending_minor,
                max(available_minor) FILTER (WHERE kind = 'MERCHANT_AVAILABLE') AS available_minor,
