@@ -13,6 +13,7 @@ from uuid import UUID
 
 from core.phase import phase, statement
 from core.principal import SYSTEM
+from payments.webhooks import DELIVER_JOB
 
 LEASE_SECONDS = 30
 """Longer than a job may run (15 s) and than it may wait in the short queue that is kept."""
@@ -39,17 +40,22 @@ class Claim:
 _COLUMNS = "event_id, job, resource_id, merchant_id, payload, claims_count"
 
 
-async def claim_due(limit: int) -> list[Claim]:
-    """Claim up to `limit` rows that are due, those that have waited longest first."""
+async def claim_due(limit: int, *, webhooks: bool | None = None) -> list[Claim]:
+    """Claim up to `limit` rows that are due, those that have waited longest first.
+
+    With `webhooks` only deliveries to merchants, or only everything else.
+    """
     async with phase(SYSTEM):
         rows = await statement(
             f"""UPDATE outbox SET claims_count = claims_count + 1, due_at = {_LEASE}
             WHERE event_id IN (
                 SELECT event_id FROM outbox
                 WHERE done_at IS NULL AND due_at <= (SELECT purser_now())
+                  AND ($2::boolean IS NULL OR (job = '{DELIVER_JOB}') = $2)
                 ORDER BY due_at LIMIT $1 FOR UPDATE SKIP LOCKED)
             RETURNING {_COLUMNS}""",  # noqa: S608
             limit,
+            webhooks,
         )
     return [Claim(**dict(row)) for row in rows]
 

@@ -18,13 +18,13 @@ from core.crash import crash_point
 from core.errors import PurserError
 from workers.claims import LEASE_SECONDS, Claim, claim_due, postpone
 from workers.loops import wait
-from workers.queue import SHORT_QUEUE, close_queue, open_queue
+from workers.queue import SHORT_QUEUE, WEBHOOK_QUEUE, close_queue, open_queue
 
 log = logging.getLogger(__name__)
 
 QUEUED_MAX = 80
-"""Running and waiting: twice what one worker runs at once, so the last one begins within one job's
-time."""
+"""Running and waiting in one queue: twice what a worker runs at once, so the last one begins within
+one job's time."""
 IDLE_SECONDS_MAX = 1.0
 VALKEY_SECONDS_MAX = 2.0
 
@@ -63,25 +63,33 @@ async def dispatch(stop: asyncio.Event) -> None:
 async def dispatch_once(queue: ArqRedis) -> bool:
     """Claim and queue what is due; whether there was any work, or no room for more of it.
 
-    Asks Valkey first: while it is away nothing is claimed and no lease is wasted.
+    Webhooks have a queue of their own: a merchant's slow server delays no payment.
     """
+    busy = [await _fill(queue, SHORT_QUEUE), await _fill(queue, WEBHOOK_QUEUE)]
+    return any(busy)
+
+
+async def _fill(queue: ArqRedis, queue_name: str) -> bool:
+    """Asks Valkey first: while it is away nothing is claimed and no lease is wasted."""
     async with asyncio.timeout(VALKEY_SECONDS_MAX):
-        room = QUEUED_MAX - int(await queue.zcard(SHORT_QUEUE))
+        room = QUEUED_MAX - int(await queue.zcard(queue_name))
     if room <= 0:
         return True
-    claims = await claim_due(room)
+    claims = await claim_due(room, webhooks=queue_name == WEBHOOK_QUEUE)
+    if not claims:
+        return False
     crash_point("outbox_leased")
     results = await asyncio.gather(
-        *(_enqueue(queue, claim) for claim in claims), return_exceptions=True
+        *(_enqueue(queue, queue_name, claim) for claim in claims), return_exceptions=True
     )
     crash_point("outbox_queued")
     for result in results:
         if isinstance(result, BaseException):
             raise result
-    return bool(claims)
+    return True
 
 
-async def _enqueue(queue: ArqRedis, claim: Claim) -> None:
+async def _enqueue(queue: ArqRedis, queue_name: str, claim: Claim) -> None:
     """Queue the job of one claim. Its id holds the claim's number: queued twice it runs once."""
     try:
         async with asyncio.timeout(VALKEY_SECONDS_MAX):
@@ -90,6 +98,7 @@ async def _enqueue(queue: ArqRedis, claim: Claim) -> None:
                 str(claim.event_id),
                 claim.claims_count,
                 _job_id=f"{claim.event_id}:{claim.claims_count}",
+                _queue_name=queue_name,
                 _expires=10 * LEASE_SECONDS,
             )
     except (RedisError, OSError, TimeoutError):

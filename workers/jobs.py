@@ -7,6 +7,7 @@ broad `except` stands here, at the edge: a job that failed leaves its lease to r
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from enum import Enum, auto
 from uuid import UUID
@@ -24,6 +25,8 @@ from workers.claims import Claim, claim_run, mark_done, postpone
 log = logging.getLogger(__name__)
 
 RESEND_SECONDS = 5.0
+DELIVERIES_PER_MERCHANT_MAX = 10
+"""A quarter of a worker's places: a merchant whose server hangs leaves the others to the others."""
 
 _PURPOSES = {
     CodePurpose.REGISTER: "to confirm your registration",
@@ -31,6 +34,10 @@ _PURPOSES = {
     CodePurpose.RESET_PAYMENT_PASSWORD: "to set a new payment password",
     CodePurpose.CHALLENGE: "to confirm your payment",
 }
+
+
+_delivering: Counter[UUID] = Counter()
+"""How many deliveries to each merchant this process is making."""
 
 
 class Ending(Enum):
@@ -80,7 +87,15 @@ async def _finish_operation(claim: Claim) -> Ending:
 
 async def _deliver_webhook(claim: Claim) -> Ending:
     assert claim.merchant_id is not None
-    await deliver(claim.event_id, claim.merchant_id)
+    if _delivering[claim.merchant_id] >= DELIVERIES_PER_MERCHANT_MAX:
+        return Ending.AGAIN
+    _delivering[claim.merchant_id] += 1
+    try:
+        await deliver(claim.event_id, claim.merchant_id)
+    finally:
+        _delivering[claim.merchant_id] -= 1
+        if not _delivering[claim.merchant_id]:
+            del _delivering[claim.merchant_id]
     return Ending.KEPT
 
 

@@ -28,29 +28,27 @@ POLL_SECONDS = 0.5
 HEALTH_SECONDS = 10
 
 
-def long_worker(redis_url: str, **changes: Any) -> Worker:
+def long_worker(redis_url: str) -> Worker:
     """The worker of the timetable; to be made inside a running event loop."""
     pool = open_queue(redis_url, LONG_QUEUE)
-    settings: dict[str, Any] = {
-        "cron_jobs": [cron(prove_books, name="prove_books", hour=3, minute=17, max_tries=1)],
-        "redis_pool": pool,
-        "job_timeout": JOB_SECONDS_MAX,
-        "max_tries": 1,
-        "retry_jobs": False,
-        "keep_result": 0,
-        "allow_abort_jobs": False,
-        "max_jobs": 2,
-        "poll_delay": POLL_SECONDS,
-        "health_check_interval": HEALTH_SECONDS,
-        "job_completion_wait": STOP_SECONDS,
-        "log_results": False,
-        "timezone": dt.UTC,
-    }
     return Worker(
+        cron_jobs=[cron(prove_books, name="prove_books", hour=3, minute=17, max_tries=1)],
+        timezone=dt.UTC,
         queue_name=LONG_QUEUE,
+        redis_pool=pool,
         job_serializer=pool.job_serializer,
         job_deserializer=pool.job_deserializer,
-        **{**settings, **changes},
+        job_timeout=JOB_SECONDS_MAX,
+        job_completion_wait=STOP_SECONDS,
+        max_tries=1,
+        retry_jobs=False,
+        keep_result=0,
+        allow_abort_jobs=False,
+        max_jobs=2,
+        poll_delay=POLL_SECONDS,
+        health_check_interval=HEALTH_SECONDS,
+        handle_signals=False,
+        log_results=False,
     )
 
 

@@ -1,4 +1,4 @@
-"""The two queues in Valkey, through arq: an alarm clock that may forget everything.
+"""The queues in Valkey, through arq: an alarm clock that may forget everything.
 
 A queued job is the name of a job, an event's id and the number of its claim, as JSON: whoever can
 write to Valkey can wake work that is due, and nothing else.
@@ -11,6 +11,7 @@ from arq.connections import ArqRedis
 from redis.asyncio import BlockingConnectionPool, Redis
 
 SHORT_QUEUE = "purser:short"
+WEBHOOK_QUEUE = "purser:webhooks"
 LONG_QUEUE = "purser:long"
 
 CONNECT_SECONDS = 1.0

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Literal
 
@@ -24,7 +24,7 @@ from workers.dispatch import dispatch
 from workers.followers import follow
 from workers.long import long_worker
 from workers.queue import close_queue
-from workers.short import short_worker
+from workers.short import short_worker, webhook_worker
 from workers.sweep import sweep
 
 log = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ async def _serve(kind: Kind) -> int:
             case "dispatch":
                 return await _serve_loops()
             case "short":
-                return await _serve_arq(short_worker)
+                return await _serve_arq(short_worker, webhook_worker)
             case "long":
                 return await _serve_arq(long_worker)
     finally:
@@ -78,18 +78,35 @@ async def _serve_loops() -> int:
     return 0
 
 
-async def _serve_arq(make: Callable[[str], Worker]) -> int:
-    """Arq's worker, which handles the signals itself and first lets its jobs come to their end."""
-    worker = make(configuration.current().redis_url)
-    try:
-        await worker.async_run()
-    except asyncio.CancelledError:
-        return 0
-    except (RedisError, OSError) as error:
-        log.warning("Valkey is away (%s): this worker exits to be started again", error)
-        return EXIT_RESTART
-    finally:
+async def _serve_arq(*makers: Callable[[str], Worker]) -> int:
+    """Arq's workers side by side. When one ends, all do; running jobs first come to their end."""
+    workers = [make(configuration.current().redis_url) for make in makers]
+    tasks = [asyncio.create_task(worker.async_run()) for worker in workers]
+
+    def stop(number: signal.Signals) -> None:
+        for worker in workers:
+            worker.handle_sig_wait_for_completion(number)
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop, number)
+    _, running = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    if running:
+        stop(signal.SIGTERM)
+    endings = await asyncio.gather(*tasks, return_exceptions=True)
+    for worker in workers:
         await close_worker(worker)
+    return _exit_code(endings)
+
+
+def _exit_code(endings: Sequence[BaseException | None]) -> int:
+    """0 after a signal, `EXIT_RESTART` without Valkey; raises what else ended a worker."""
+    for ending in endings:
+        if isinstance(ending, (RedisError, OSError)):
+            log.warning("Valkey is away (%s): this worker exits to be started again", ending)
+            return EXIT_RESTART
+        if isinstance(ending, Exception):
+            raise ending
     return 0
 
 

@@ -1,7 +1,8 @@
-"""The worker of short jobs: channel calls, codes and webhooks, each over within 15 seconds.
+"""The workers of short jobs: channel calls and codes, and beside them webhooks; each within 15 s.
 
-It is arq's worker. It exits when Valkey goes away, and its process manager starts it again (see
-`workers/serve.py`); what it held is due again when the leases end. It never retries by itself.
+They are arq's workers. They exit when Valkey goes away, and a process manager starts them again
+(see `workers/serve.py`); what they held is due again when the leases end. They never retry by
+themselves.
 """
 
 from __future__ import annotations
@@ -13,37 +14,47 @@ from uuid import UUID
 from arq.worker import Function, Worker, func
 
 from workers.jobs import JOBS, Job, run_queued
-from workers.queue import SHORT_QUEUE, open_queue
+from workers.queue import SHORT_QUEUE, WEBHOOK_QUEUE, open_queue
 
 JOB_SECONDS_MAX = 15
 """A channel call ends after 10 s, so that the job itself can still write that nothing is known."""
 JOBS_MAX = 40
 POLL_SECONDS = 0.02
+WEBHOOK_POLL_SECONDS = 0.05
 HEALTH_SECONDS = 10
 
 
-def short_worker(redis_url: str, jobs: Mapping[str, Job] = JOBS, **changes: Any) -> Worker:
-    """The worker that runs `jobs`; to be made inside a running event loop."""
-    settings: dict[str, Any] = {
-        "functions": [_function(name, jobs) for name in jobs],
-        "redis_pool": open_queue(redis_url, SHORT_QUEUE),
-        "job_timeout": JOB_SECONDS_MAX,
-        "max_tries": 1,
-        "retry_jobs": False,
-        "keep_result": 0,
-        "allow_abort_jobs": False,
-        "max_jobs": JOBS_MAX,
-        "poll_delay": POLL_SECONDS,
-        "health_check_interval": HEALTH_SECONDS,
-        "job_completion_wait": JOB_SECONDS_MAX,
-        "log_results": False,
-    }
-    pool = settings["redis_pool"]
+def short_worker(redis_url: str, jobs: Mapping[str, Job] = JOBS) -> Worker:
+    """The worker of everything but webhooks; to be made inside a running event loop."""
+    return _worker(redis_url, SHORT_QUEUE, jobs, POLL_SECONDS)
+
+
+def webhook_worker(redis_url: str, jobs: Mapping[str, Job] = JOBS) -> Worker:
+    """The worker of webhooks, with places of its own; to be made inside a running event loop."""
+    return _worker(redis_url, WEBHOOK_QUEUE, jobs, WEBHOOK_POLL_SECONDS)
+
+
+def _worker(
+    redis_url: str, queue_name: str, jobs: Mapping[str, Job], poll_seconds: float
+) -> Worker:
+    pool = open_queue(redis_url, queue_name)
     return Worker(
-        queue_name=SHORT_QUEUE,
+        functions=[_function(name, jobs) for name in jobs],
+        queue_name=queue_name,
+        redis_pool=pool,
         job_serializer=pool.job_serializer,
         job_deserializer=pool.job_deserializer,
-        **{**settings, **changes},
+        job_timeout=JOB_SECONDS_MAX,
+        job_completion_wait=JOB_SECONDS_MAX,
+        max_tries=1,
+        retry_jobs=False,
+        keep_result=0,
+        allow_abort_jobs=False,
+        max_jobs=JOBS_MAX,
+        poll_delay=poll_seconds,
+        health_check_interval=HEALTH_SECONDS,
+        handle_signals=False,
+        log_results=False,
     )
 
 

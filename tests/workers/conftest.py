@@ -27,7 +27,7 @@ from workers.claims import Claim
 from workers.dispatch import dispatch
 from workers.jobs import Ending, Job
 from workers.serve import close_worker
-from workers.short import short_worker
+from workers.short import short_worker, webhook_worker
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -40,6 +40,7 @@ class Receiver:
     answers: list[int] = field(default_factory=list)
     answer_always: int = 200
     pause_seconds: float = 0.0
+    connections_count: int = 0
     received: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
 
     @property
@@ -51,6 +52,7 @@ class Receiver:
         return [headers["webhook-id"] for headers, _ in self.received]
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections_count += 1
         with suppress(ConnectionError, asyncio.IncompleteReadError):
             lines = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")[1:-2]
             headers = {
@@ -157,16 +159,18 @@ async def dispatching() -> AsyncIterator[asyncio.Task[None]]:
 
 
 @asynccontextmanager
-async def working(redis_url: str, jobs: Any) -> AsyncIterator[asyncio.Task[None]]:
-    """A short worker as a task of this process."""
-    worker = short_worker(redis_url, jobs, handle_signals=False)
-    task = asyncio.create_task(worker.async_run())
+async def working(redis_url: str, jobs: Any) -> AsyncIterator[None]:
+    """The short workers as tasks of this process."""
+    workers = [make(redis_url, jobs) for make in (short_worker, webhook_worker)]
+    tasks = [asyncio.create_task(worker.async_run()) for worker in workers]
     try:
-        yield task
+        yield
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-        await close_worker(worker)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for worker in workers:
+            await close_worker(worker)
 
 
 class Process:

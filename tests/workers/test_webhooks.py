@@ -16,8 +16,17 @@ from core.errors import Forbidden, InvalidArgument, NotFound
 from core.principal import Principal
 from payments import webhook_delivery, webhooks
 from payments.webhook_delivery import RETRY_SECONDS
-from tests.workers.conftest import Receiver, add_event, end_leases
+from tests.workers.conftest import (
+    Counter,
+    Receiver,
+    add_event,
+    dispatching,
+    end_leases,
+    until,
+    working,
+)
 from workers.inline import run_due
+from workers.jobs import DELIVERIES_PER_MERCHANT_MAX, JOBS
 
 JOB = "deliver_webhook"
 
@@ -369,3 +378,22 @@ async def test_a_range_that_ends_before_it_begins_is_refused(
     now = clock.now()
     with pytest.raises(InvalidArgument):
         await webhooks.replay_between(shop, now, now)
+
+
+async def test_a_hanging_receiver_takes_a_quarter_of_the_places_and_delays_no_payment(
+    database: Any, shop: Principal, receiver: Receiver, secret: str, valkey: str
+) -> None:
+    receiver.pause_seconds = 1.0
+    for _ in range(60):
+        await event_of(shop)
+    counter = Counter()
+    began = asyncio.get_running_loop().time()
+    async with dispatching(), working(valkey, {**JOBS, **counter.jobs}):
+        await until(lambda: receiver.connections_count)
+        await add_event("count")
+        await until(lambda: counter.runs)
+        assert asyncio.get_running_loop().time() - began < 5
+        await asyncio.sleep(0.5)
+        assert receiver.connections_count <= 2 * DELIVERIES_PER_MERCHANT_MAX
+        receiver.pause_seconds = 0.0
+        await asyncio.sleep(1.0)
