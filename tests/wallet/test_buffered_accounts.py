@@ -259,3 +259,18 @@ async def test_a_settlement_is_booked_once_and_takes_what_is_owed_first(books):
     [empty] = await ledger.settle_pending(SYSTEM, [nothing])
     assert (empty.outcome, empty.settled_minor) == ("EMPTY", 0)
     await books.assert_proven()
+
+
+async def test_a_frozen_merchant_is_not_settled(books):
+    merchant, payer = Merchant(), await books.funded_customer(500)
+    await books.book(Post(payer.wallet, merchant.pending, 100))
+    await ledger.set_account_terms(SYSTEM, merchant.pending.account_id, frozen=True)
+    run = PendingSettlement(entry_id=uuid.uuid4(), merchant_id=merchant.merchant_id, currency="CNY")
+    [settled] = await ledger.settle_pending(SYSTEM, [run])
+    assert (settled.outcome, settled.code, settled.settled_minor) == (
+        "REFUSED",
+        "ACCOUNT_FROZEN",
+        0,
+    )
+    assert await books.available(merchant.pending, merchant.available) == [100, 0]
+    await books.assert_proven()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import uuid
 
 import asyncpg
@@ -43,6 +44,20 @@ async def test_the_same_entry_again_is_stored_and_moves_nothing(books):
     [second] = await books.post(once)
     assert (second.outcome, second.sequence) == ("STORED", first.sequence)
     assert await books.available(payer.wallet) == [70]
+
+
+async def test_the_business_time_is_kept_beside_the_time_of_recording(books):
+    payer, merchant = await books.funded_customer(100), Merchant()
+    then = dt.datetime(2018, 4, 1, 8, 30, 0, 123_456, tzinfo=dt.timezone(dt.timedelta(hours=8)))
+    once = entry(Post(payer.wallet, merchant.pending, 30), effective_at=then)
+    assert [each.outcome for each in await books.post(once, once)] == ["POSTED", "STORED"]
+    [row] = await books.database.fetch(
+        "SELECT effective_at, recorded_at > now() - interval '1 minute' AS recorded_now FROM entry"
+        " WHERE entry_id = $1",
+        once.entry_id,
+    )
+    assert tuple(row) == (then, True)
+    await books.assert_proven()
 
 
 @pytest.mark.parametrize("change", ["amount", "kind", "facts", "description", "order"])

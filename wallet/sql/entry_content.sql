@@ -34,7 +34,9 @@ $$;
 -- Together they leave no column out, so the chain covers them all.
 CREATE OR REPLACE FUNCTION stored_content(sequences bigint[])
 RETURNS TABLE (sequence bigint, content_hash bytea, content text, added text)
-LANGUAGE sql STABLE SET enable_seqscan = off AS
+LANGUAGE sql STABLE
+SET enable_seqscan = off SET enable_hashjoin = off
+SET enable_mergejoin = off SET enable_material = off AS
 $$
     SELECT e.sequence, e.content_hash,
            entry_content(e.entry_id, e.kind, e.effective_at, e.order_id, e.operation_id, e.merchant_id,
@@ -42,7 +44,8 @@ $$
            format('%s:%s:%s|%s', e.transaction_id, microseconds(e.recorded_at), encode(e.content_hash, 'hex'),
                   legs.added)
     FROM unnest(sequences) AS wanted (sequence)
-    JOIN entry e ON e.sequence = wanted.sequence
+    -- OFFSET 0 keeps it a look-up per entry, whatever the planner thinks of the tables' sizes.
+    CROSS JOIN LATERAL (SELECT * FROM entry WHERE entry.sequence = wanted.sequence OFFSET 0) AS e
     CROSS JOIN LATERAL (
         SELECT string_agg(leg.content, '|' ORDER BY leg.line) FILTER (WHERE leg.content IS NOT NULL),
                string_agg(leg.added, '|' ORDER BY leg.line, leg.added)

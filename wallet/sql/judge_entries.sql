@@ -8,7 +8,7 @@
 CREATE OR REPLACE FUNCTION judge_entries(
     entries ledger_entry[], legs ledger_leg[], account_ids uuid[], floors bigint[], judged_at timestamptz)
 RETURNS ledger_verdict[]
-LANGUAGE plpgsql SET enable_seqscan = off AS
+LANGUAGE plpgsql AS
 $$
 DECLARE
     verdicts ledger_verdict[] := '{}';

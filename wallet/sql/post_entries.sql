@@ -14,11 +14,14 @@
 CREATE OR REPLACE FUNCTION post_entries(entries jsonb)
 RETURNS TABLE (entry_id uuid, outcome text, code text, account_id uuid, available_minor bigint,
                sequence bigint)
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public SET enable_seqscan = off
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public
+SET enable_seqscan = off SET enable_hashjoin = off
+SET enable_mergejoin = off SET enable_material = off
 SET plan_cache_mode = force_generic_plan AS
--- Plans are made when a session first runs a statement, maybe while the tables are still empty. Without
--- sequential scans they are right then and stay right. Sets in memory are never joined: a place in the
--- sorted array of account ids is found by width_bucket(), a binary search.
+-- A session plans each statement once, maybe while the tables are still empty. With look-ups by index in
+-- nested loops as the only choice, the plans are right then and stay right. Sets in memory are never
+-- joined: a place in the sorted array of account ids is found by width_bucket(), a binary search. The
+-- functions below are planned under these settings too.
 $$
 #variable_conflict use_column
 DECLARE
@@ -248,7 +251,7 @@ ALTER FUNCTION post_entries(jsonb) OWNER TO purser_poster;
 -- Opens the accounts that a call names and that do not exist yet, with the properties of their kind.
 -- Raises where a missing account is not described, or described as of no known kind.
 CREATE OR REPLACE FUNCTION open_accounts(entries jsonb, account_ids uuid[]) RETURNS void
-LANGUAGE plpgsql SET enable_seqscan = off AS
+LANGUAGE plpgsql AS
 $$
 BEGIN
     INSERT INTO account (account_id, owner_kind, owner_id, kind, currency, normal_side, has_floor, buffered,
@@ -273,7 +276,7 @@ $$;
 -- when. All of this never changes, so it is read before the locks. The hold may be one that an earlier
 -- leg of the same call makes. An unknown hold leaves its leg without an account.
 CREATE OR REPLACE FUNCTION with_holds(legs ledger_leg[]) RETURNS ledger_leg[]
-LANGUAGE sql STABLE SET enable_seqscan = off AS
+LANGUAGE sql STABLE AS
 $$
     SELECT array_agg(ROW(
                leg.ordinal, leg.line, leg.part, leg.action,
@@ -296,15 +299,13 @@ $$;
 -- Each accepted resolution finds its hold pending, or the locks have failed and nothing may be kept.
 CREATE OR REPLACE FUNCTION resolve_holds(
     legs ledger_leg[], accepted boolean[], sequences bigint[], recorded timestamptz) RETURNS void
-LANGUAGE plpgsql SET enable_seqscan = off AS
+LANGUAGE plpgsql AS
 $$
 DECLARE
-    wanted_count bigint;
+    hold_ids uuid[] := ARRAY(SELECT DISTINCT leg.hold_id FROM unnest(legs) AS leg
+                             WHERE leg.action NOT IN ('POST', 'HOLD') AND accepted[leg.ordinal]);
     resolved_count bigint;
 BEGIN
-    SELECT count(DISTINCT leg.hold_id) INTO wanted_count
-    FROM unnest(legs) AS leg
-    WHERE leg.action NOT IN ('POST', 'HOLD') AND accepted[leg.ordinal];
 
     UPDATE hold h
     SET state = CASE resolution.action WHEN 'POST_HOLD' THEN 'POSTED'
@@ -317,9 +318,9 @@ BEGIN
           FROM unnest(legs) AS leg
           WHERE leg.action NOT IN ('POST', 'HOLD') AND accepted[leg.ordinal]
           GROUP BY leg.hold_id, leg.action, leg.ordinal) AS resolution
-    WHERE h.hold_id = resolution.hold_id AND h.state = 'PENDING';
+    WHERE h.hold_id = ANY (hold_ids) AND h.hold_id = resolution.hold_id AND h.state = 'PENDING';
     GET DIAGNOSTICS resolved_count = ROW_COUNT;
-    IF resolved_count <> wanted_count THEN
+    IF resolved_count <> cardinality(hold_ids) THEN
         RAISE EXCEPTION 'a hold was resolved twice' USING ERRCODE = 'internal_error';
     END IF;
 END
@@ -329,7 +330,7 @@ $$;
 -- call could not write.
 CREATE OR REPLACE FUNCTION with_stored(
     entries ledger_entry[], verdicts ledger_verdict[], sequences bigint[]) RETURNS ledger_verdict[]
-LANGUAGE sql VOLATILE SET enable_seqscan = off AS
+LANGUAGE sql VOLATILE AS
 $$
     SELECT array_agg(CASE
                WHEN verdicts[e.ordinal].outcome <> 'POSTED' OR stored.sequence = sequences[e.ordinal]

@@ -7,7 +7,9 @@
 -- account at the same instant. One line more than `lines_max` tells that there is another page.
 --
 -- Of each side the first entries are read in the order of its index, and of these the first are the
--- page; so it costs the same however long the history is. Hashing is off because it would read it all.
+-- page; so it costs the same however long the history is. The account is compared as a part of a pair,
+-- because an equality would let the planner walk the whole journal backwards in search of a rare side.
+-- Hashing is off because it would read all of the history.
 CREATE OR REPLACE FUNCTION read_statement(
     of_account_id uuid, lines_max integer, from_sequence bigint, newer boolean, version text)
 RETURNS TABLE (sequence bigint, amount_minor bigint, balance_minor bigint, ledger_version text, entry_id uuid,
@@ -37,28 +39,32 @@ BEGIN
     IF newer THEN
         sequences := ARRAY(
             SELECT found.sequence FROM (
-                (SELECT DISTINCT p.sequence FROM posting p
-                 WHERE p.debit_account_id = of_account_id AND p.sequence > from_sequence
+                (SELECT DISTINCT p.debit_account_id, p.sequence FROM posting p
+                 WHERE (p.debit_account_id, p.sequence) > (of_account_id, from_sequence)
+                   AND p.debit_account_id <= of_account_id
                    AND pg_visible_in_snapshot(p.transaction_id, seen)
-                 ORDER BY p.sequence LIMIT lines_max + 1)
+                 ORDER BY p.debit_account_id, p.sequence LIMIT lines_max + 1)
                 UNION
-                (SELECT DISTINCT p.sequence FROM posting p
-                 WHERE p.credit_account_id = of_account_id AND p.sequence > from_sequence
+                (SELECT DISTINCT p.credit_account_id, p.sequence FROM posting p
+                 WHERE (p.credit_account_id, p.sequence) > (of_account_id, from_sequence)
+                   AND p.credit_account_id <= of_account_id
                    AND pg_visible_in_snapshot(p.transaction_id, seen)
-                 ORDER BY p.sequence LIMIT lines_max + 1)) AS found
+                 ORDER BY p.credit_account_id, p.sequence LIMIT lines_max + 1)) AS found
             ORDER BY found.sequence LIMIT lines_max + 1);
     ELSE
         sequences := ARRAY(
             SELECT found.sequence FROM (
-                (SELECT DISTINCT p.sequence FROM posting p
-                 WHERE p.debit_account_id = of_account_id AND p.sequence < from_sequence
+                (SELECT DISTINCT p.debit_account_id, p.sequence FROM posting p
+                 WHERE (p.debit_account_id, p.sequence) < (of_account_id, from_sequence)
+                   AND p.debit_account_id >= of_account_id
                    AND (version IS NULL OR pg_visible_in_snapshot(p.transaction_id, seen))
-                 ORDER BY p.sequence DESC LIMIT lines_max + 1)
+                 ORDER BY p.debit_account_id DESC, p.sequence DESC LIMIT lines_max + 1)
                 UNION
-                (SELECT DISTINCT p.sequence FROM posting p
-                 WHERE p.credit_account_id = of_account_id AND p.sequence < from_sequence
+                (SELECT DISTINCT p.credit_account_id, p.sequence FROM posting p
+                 WHERE (p.credit_account_id, p.sequence) < (of_account_id, from_sequence)
+                   AND p.credit_account_id >= of_account_id
                    AND (version IS NULL OR pg_visible_in_snapshot(p.transaction_id, seen))
-                 ORDER BY p.sequence DESC LIMIT lines_max + 1)) AS found
+                 ORDER BY p.credit_account_id DESC, p.sequence DESC LIMIT lines_max + 1)) AS found
             ORDER BY found.sequence DESC LIMIT lines_max + 1);
     END IF;
 

@@ -15,7 +15,9 @@ $$;
 -- many; 0 when there are none, or when another sealer is at work. It reads the journal as a follower, so
 -- an entry whose transaction ended late is in a later block and never in none.
 CREATE OR REPLACE FUNCTION seal_entries(entries_max integer) RETURNS integer
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public SET enable_seqscan = off AS
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public
+SET enable_seqscan = off SET enable_hashjoin = off
+SET enable_mergejoin = off SET enable_material = off AS
 $$
 DECLARE
     was pg_snapshot;

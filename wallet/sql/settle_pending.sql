@@ -9,7 +9,9 @@
 CREATE OR REPLACE FUNCTION settle_pending_as(principal text, entries jsonb)
 RETURNS TABLE (entry_id uuid, outcome text, code text, settled_minor bigint, offset_minor bigint,
                sequence bigint)
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public SET enable_seqscan = off AS
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public
+SET enable_seqscan = off SET enable_hashjoin = off
+SET enable_mergejoin = off SET enable_material = off AS
 $$
 #variable_conflict use_column
 DECLARE
@@ -57,7 +59,8 @@ BEGIN
     RETURN QUERY
     SELECT d.entry_id,
            CASE WHEN d.stored THEN 'STORED' WHEN d.settled_minor = 0 THEN 'EMPTY' ELSE p.outcome END,
-           p.code, d.settled_minor, d.offset_minor,
+           p.code, CASE WHEN p.code IS NULL THEN d.settled_minor ELSE 0 END,
+           CASE WHEN p.code IS NULL THEN d.offset_minor ELSE 0 END,
            coalesce(p.sequence, (SELECT s.sequence FROM entry s WHERE s.entry_id = d.entry_id))
     FROM jsonb_to_recordset(decided) AS d (entry_id uuid, stored boolean, settled_minor bigint,
                                            offset_minor bigint)
