@@ -1,7 +1,8 @@
 """Whether this process lives, and whether it can serve. Answers fast when everything else is slow.
 
 Readiness has a database connection of its own, so that a pool in full use does not make a healthy
-process look dead. Valkey and the risk model are shown but decide nothing: payments go on without them.
+process look dead. Valkey and the risk model are shown but decide nothing:
+payments go on without them.
 """
 
 from __future__ import annotations

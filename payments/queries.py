@@ -221,7 +221,7 @@ async def _children(
             f"""SELECT child.{key} FROM unnest($1::uuid[]) AS parent (id)
             CROSS JOIN LATERAL (
                 SELECT {key} FROM {table} WHERE {parent} = parent.id
-                ORDER BY created_at DESC, {key} DESC LIMIT {CHILDREN_MAX}) AS child""",
+                ORDER BY created_at DESC, {key} DESC LIMIT {CHILDREN_MAX}) AS child""",  # noqa: S608
             list(parent_ids),
         )
         found = await model.filter(**{f"{key}__in": [row[0] for row in newest]})

@@ -17,8 +17,8 @@ BEARER = "bearer "
 async def context_of_request(request: Request) -> RequestContext:
     """The context of an HTTP request.
 
-    A request that claims to be signed is judged by its signature alone. Raises `SignatureInvalid` or
-    `Unauthenticated`; without either proof the caller is nobody, who may do little.
+    A request that claims to be signed is judged by its signature alone. Raises `SignatureInvalid`
+    or `Unauthenticated`; without either proof the caller is nobody, who may do little.
     """
     address = request.client.host if request.client else ""
     if signatures.is_signed(request.headers):
@@ -54,7 +54,7 @@ async def sign_in(context: RequestContext) -> Caller:
 
 
 def bearer_token(authorization: str | None) -> str | None:
-    """The token of the header; None where there is no header. Any other scheme is nobody's proof."""
+    """The token of the header; None without one. Any other scheme is nobody's proof."""
     if authorization is None:
         return None
     if not authorization.lower().startswith(BEARER):

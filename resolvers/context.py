@@ -1,7 +1,7 @@
 """What one operation carries: who asks, until when it may take, and fresh loaders.
 
-A socket has one context for its whole life, so each operation gets a copy with loaders of its own: a
-balance that was read for one must never be shown by the next.
+A socket has one context for its whole life, so each operation gets a copy with loaders of its own:
+a balance that was read for one must never be shown by the next.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ DEADLINE_MS = 5_000
 
 @dataclass(slots=True)
 class RequestContext:
-    """`client` is whose bucket pays for it; `token` is kept to look at again while a stream lives."""
+    """`client` is whose bucket pays; `token` is kept to look at again while a stream lives."""
 
     caller: Caller | None
     client: str

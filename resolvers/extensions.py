@@ -61,7 +61,7 @@ class LimitedValidation(ValidationCache):
 
 
 class Costs(SchemaExtension):
-    """Takes the requested cost from the client's bucket before the run, gives back what was not used."""
+    """Takes the requested cost from the client's bucket, gives back what was not used."""
 
     _cost: dict[str, Any] | None = None
 

@@ -1,4 +1,4 @@
-"""Top-level errors: each has a code, none tells of our insides. A bug gets an id that the log has too."""
+"""Top-level errors: each has a code, none tells of our insides. A bug gets an id for the log."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ def order_filter(given: OrderFilterInput | None) -> OrderFilter:
 
 
 def keyset(name: str, page: Page, *, newest_first: bool) -> Keyset:
-    """The page as the database takes it: a page from the end is one from the start, turned round."""
+    """The page as the database takes it: one from the end is one from the start, reversed."""
     direction = newest_first != page.backwards
     if page.cursor is None:
         return Keyset(size=page.size, newest_first=direction)

@@ -92,7 +92,8 @@ async def before_deadline(
 ) -> Any:
     """The result of `work`. Shielded work goes on behind a passed deadline, any other is cancelled.
 
-    Raises `ServerBusy` where certainly nothing happened, `OutcomeUnknown` where shielded work began.
+    Raises `ServerBusy` where certainly nothing happened, `OutcomeUnknown` where shielded work
+    began.
     """
     left_seconds = (context.deadline_ms - clock.monotonic_ms()) / 1_000
     if left_seconds <= 0:

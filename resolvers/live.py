@@ -1,7 +1,8 @@
 """Root fields of Subscription: the state as committed, at once and after each change.
 
-A hint only says "look again"; what is sent is always read from PostgreSQL, as the one who asks. The token
-is checked again every few seconds, so that a logout, a suspension or its expiry ends the stream.
+A hint only says "look again"; what is sent is always read from PostgreSQL, as the one who asks.
+The token is checked again every few seconds, so that a logout, a suspension or its expiry ends the
+stream.
 """
 
 from __future__ import annotations
@@ -74,8 +75,8 @@ async def wallet_updated(
 async def looks(context: RequestContext, channel: str) -> AsyncGenerator[RequestContext, None]:
     """A moment to look: at once, after each hint on `channel`, and every few seconds.
 
-    Listens before the first look, so that no change falls between. Raises `Unauthenticated` once the
-    caller's proof no longer holds.
+    Listens before the first look, so that no change falls between. Raises `Unauthenticated` once
+    the caller's proof no longer holds.
     """
     began_ms = clock.monotonic_ms()
     changed = asyncio.Event()

@@ -41,8 +41,8 @@ P = TypeVar("P", bound=payloads.OrderPayload)
 @mutation(
     Permission.TOP_UP,
     payloads.TopUpPayload,
-    "Bring money from a bank into the caller's wallet. Waits up to three seconds for the bank's page "
-    "(`actionUrl`); otherwise it arrives on the order.",
+    "Bring money from a bank into the caller's wallet. Waits up to three seconds for the bank's "
+    "page (`actionUrl`); otherwise it arrives on the order.",
 )
 async def top_up(info: Info, input: inputs.TopUpInput) -> payloads.TopUpPayload:
     key = idempotency_key(info, input.idempotency_key)
@@ -69,8 +69,8 @@ async def top_up(info: Info, input: inputs.TopUpInput) -> payloads.TopUpPayload:
 @mutation(
     Permission.PAY,
     payloads.PayPayload,
-    "Pay a merchant. A large amount, or one that looks strange, asks for a proof: the order is then "
-    "REQUIRES_ACTION with a `challenge`.",
+    "Pay a merchant. A large amount, or one that looks strange, asks for a proof: the order is "
+    "then REQUIRES_ACTION with a `challenge`.",
 )
 async def pay(info: Info, input: inputs.PayInput) -> payloads.PayPayload:
     if input.effective_at is not None:
@@ -280,7 +280,7 @@ def _errors(refusal: PurserError | None, order: OrderValue | None) -> list[Any]:
 
 
 def _own_number(info: Info, type: OperationType, key: str) -> str:
-    """The number of an order that no merchant numbers: the same for each retry with the same key."""
+    """The number of an order that no merchant numbers: the same for each retry with one key."""
     name: uuid.UUID = ids.hashed_id(type.value, str(info.context.principal), key)
     return f"{type.value.lower()}-{name.hex}"
 

@@ -97,7 +97,7 @@ async def order_by_merchant_number(
 
 @query(
     Permission.ORDER_READ,
-    "Orders that the caller takes part in; an operator sees all. Newest first unless said otherwise.",
+    "Orders that the caller takes part in; an operator sees all. Newest first by default.",
     Connection[Order] | None,
 )
 async def orders(

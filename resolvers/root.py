@@ -98,14 +98,14 @@ IDEMPOTENT = GraphQLDirective(
 
 
 class PurserSchema(strawberry.Schema):
-    """Adds `@idempotent`, which given as an operation directive would cost a middleware on each field,
+    """Adds `@idempotent`, which as an operation directive would cost a middleware on each field,
     and gives every error its code.
     """
 
     def process_errors(
         self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None
     ) -> None:
-        """Called with each list of errors before it leaves; what is coded already stays as it is."""
+        """Called with each list of errors before it leaves; what is coded already stays."""
         errors[:] = [coded(error) for error in errors]
 
     def _collect_graphql_directives(self, schema_directive_types: Any) -> Any:
@@ -134,7 +134,7 @@ class Validation(LimitedValidation):
 
 
 def make_schema() -> PurserSchema:
-    """The one schema. Extensions are made for each operation, their caches live with their modules."""
+    """The one schema. Extensions are made for each operation, their caches are not."""
     return PurserSchema(
         query=root_type("Query", "Reads.", QUERIES),
         mutation=root_type(

@@ -1,7 +1,7 @@
 """GraphQL over HTTP, over `graphql-transport-ws` and over server-sent events.
 
-Strawberry's view with what it leaves open closed: only JSON objects, coded errors before GraphQL too,
-text frames, nothing but subscriptions over a socket, and a deadline for every answer.
+Strawberry's view with what it leaves open closed: only JSON objects, coded errors before GraphQL
+too, text frames, nothing but subscriptions over a socket, and a deadline for every answer.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Mapping
 from datetime import timedelta
-from typing import Any
+from typing import Any, ClassVar
 
 import orjson
 from cross_web import AsyncHTTPRequestAdapter, HTTPException
@@ -115,7 +115,7 @@ class GraphQLServer(GraphQL[RequestContext, None]):
 
     websocket_adapter_class = TextSocket  # type: ignore[assignment]
     graphql_transport_ws_handler_class = SocketHandler
-    stream_transport_classes_by_protocol = {
+    stream_transport_classes_by_protocol: ClassVar[Any] = {
         **GraphQL.stream_transport_classes_by_protocol,
         GRAPHQL_SSE_PROTOCOL: StrictSSE,
     }

@@ -84,7 +84,7 @@ def connection_of(
     cursor: Callable[[T], str],
     view: Callable[[T], N],
 ) -> Connection[N]:
-    """The page as a connection; `items` stand in the list's order, `has_more` in the page's direction."""
+    """The page as a connection; `items` in the list's order, `has_more` in the page's direction."""
     edges = [Edge(cursor=cursor(item), node=view(item)) for item in items]
     return Connection(
         edges=edges,

@@ -1,7 +1,7 @@
 """What an operation costs: known before it runs from its text and variables, counted after it ran.
 
-A root field of Query costs 1, of Mutation or Subscription 10; every object costs 1, and what is below
-`first` or `last` counts as many times as was asked for.
+A root field of Query costs 1, of Mutation or Subscription 10; every object costs 1, and what is
+below `first` or `last` counts as many times as was asked for.
 """
 
 from __future__ import annotations

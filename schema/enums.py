@@ -61,7 +61,7 @@ described(
         "CLOSED": "Ended without payment.",
         "LATE_PAID": "Paid after it had ended; the money goes back or into the wallet.",
         "LATE_REFUNDED": "Paid after it had ended, and given back.",
-        "CONFLICTED": "The channel reported another amount or currency; kept apart for an operator.",
+        "CONFLICTED": "The channel reported another amount or currency; an operator decides.",
     },
 )
 described(
@@ -71,7 +71,7 @@ described(
         "CREATED": "Accepted; nothing has been sent yet.",
         "SUBMITTED": "Sent to a channel; no answer yet.",
         "PENDING": "The channel accepted it and will answer later.",
-        "UNKNOWN": "The channel's answer was lost; it is asked until it tells. Money may have moved.",
+        "UNKNOWN": "The channel's answer was lost and is asked for. Money may have moved.",
         "SUCCEEDED": "Done.",
         "FAILED": "Not done; `reason` says why.",
     },

@@ -55,7 +55,7 @@ class CredentialsError(UserError):
 @strawberry.type(description="Something is over a limit.")
 class LimitExceededError(UserError):
     limit_minor: BigInt | None = strawberry.field(
-        description="The limit in minor units of the currency that was asked; null if it is no amount."
+        description="The limit in minor units of the request's currency; null if it is no amount."
     )
 
 

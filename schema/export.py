@@ -17,8 +17,8 @@ SNAPSHOT = Path(__file__).with_name("schema.graphql")
 def current_sdl() -> str:
     """The SDL of the schema that the server would run, sorted.
 
-    The root types live with the resolvers, which this package may not know: the command alone, which
-    stands outside of both, brings the two together.
+    The root types live with the resolvers, which this package may not know: the command alone,
+    which stands outside of both, brings the two together.
     """
     schema = importlib.import_module("resolvers.root").make_schema()
     return print_schema(lexicographic_sort_schema(build_schema(schema.as_str()))) + "\n"

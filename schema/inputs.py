@@ -11,8 +11,8 @@ from schema.payment_methods import PaymentMethodInput, PayoutDestinationInput
 from schema.scalars import BigInt, CurrencyCode, DateTime
 
 KEY = (
-    "Names this request: 8 to 255 visible ASCII characters, fresh for each wish and the same for each "
-    "retry of it, kept 30 days. Required here or as `@idempotent(key:)` on the field."
+    "Names this request: 8 to 255 visible ASCII characters, fresh for each wish and the same for "
+    "each retry of it, kept 30 days. Required here or as `@idempotent(key:)` on the field."
 )
 ORDER_ID = "The order's id."
 CODE = "The one-time code that was sent."

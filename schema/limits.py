@@ -1,7 +1,8 @@
 """Limits on a document, before anything expensive looks at it: depth, fields, roots, aliases.
 
 Each fragment is walked once and its measure remembered, so that no document takes longer than its
-length deserves; validators that walk a fragment at every spread take seconds for a few hundred bytes.
+length deserves; validators that walk a fragment at every spread take seconds for a few
+hundred bytes.
 """
 
 from __future__ import annotations

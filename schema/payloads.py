@@ -1,4 +1,4 @@
-"""One payload for each mutation: what was made, or why not; for money whether the key was met again."""
+"""One payload for each mutation: what was made, or why not, and whether the key was met before."""
 
 from __future__ import annotations
 

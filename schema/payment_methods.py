@@ -1,7 +1,7 @@
 """The payment-method input: one key for each product that can pay, made of the products' `Details`.
 
-A new product file is a new key here, without a line of code. A field of `Details` without a description
-stops the start.
+A new product file is a new key here, without a line of code. A field of `Details` without a
+description stops the start.
 """
 
 from __future__ import annotations

@@ -75,7 +75,8 @@ DOCUMENTS = {
     "a page of pages": "{ orders(first: 100) { nodes { operations { attempts { id } } } } "
     "b: orders(first: 100) { edges { node { operations { attempts { id channel } } "
     "riskDecisions { features { name } } } } } c: orders(first: 100) { nodes { operations "
-    "{ attempts { id } } payer { wallets { statement(first: 100) { nodes { order { id } } } } } } } }",
+    "{ attempts { id } } payer { wallets { statement(first: 100) { nodes { order { id } } } } } } "
+    "} }",
     "no such type": "{ viewer { ... on Nothing { a } } }",
     "nothing": "   ",
     "only a comment": "# nothing",
@@ -183,7 +184,8 @@ async def test_documents_made_from_the_schema_never_cause_a_fault(
     print("seed", seed)
     chance = random.Random(seed)
     schema = build_schema(SNAPSHOT.read_text())
-    assert schema.query_type is not None and schema.mutation_type is not None
+    assert schema.query_type is not None
+    assert schema.mutation_type is not None
     known = [shop.node_id, person.node_id, "T3JkZXI6MQ==", "", "x"]
     for _ in range(150):
         mutates = chance.random() < 0.5

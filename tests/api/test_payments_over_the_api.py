@@ -9,8 +9,9 @@ import pytest
 
 from tests.api.conftest import Api, Person, Shop, finish_all, paying
 
-ORDER = """order { id state amount { amountMinor currency exponent formatted } captured { amountMinor }
-    resourceVersion merchantName riskOutcome operations { type state fee { amountMinor } } fee { amountMinor } }
+ORDER = """order { id state amount { amountMinor currency exponent formatted }
+    captured { amountMinor } resourceVersion merchantName riskOutcome fee { amountMinor }
+    operations { type state fee { amountMinor } } }
     idempotentReplay"""
 
 
@@ -61,7 +62,8 @@ async def test_the_key_may_come_as_a_directive(api: Api, person: Person, shop: S
             userErrors { code field } } }"""
     first = (await api.data(document, {"input": given, "key": key}, token=person.token))["pay"]
     again = (await api.data(document, {"input": given, "key": key}, token=person.token))["pay"]
-    assert first["userErrors"] == [] and again["idempotentReplay"] is True
+    assert first["userErrors"] == []
+    assert again["idempotentReplay"] is True
     none = await api.mutate("pay", given, ORDER, token=person.token)
     assert none["userErrors"][0]["code"] == "INVALID_ARGUMENT"
     both = {"input": {**given, "idempotencyKey": "another key"}, "key": key}
@@ -219,7 +221,8 @@ async def test_a_large_payment_asks_for_a_proof_and_goes_on_with_it(
         "order { state }",
         token=person.token,
     )
-    assert right["userErrors"] == [] and right["order"]["state"] == "SUCCEEDED"
+    assert right["userErrors"] == []
+    assert right["order"]["state"] == "SUCCEEDED"
 
 
 @pytest.mark.parametrize(
@@ -286,13 +289,21 @@ async def test_orders_are_paged_newest_first_in_both_directions(
         return [node["amount"]["amountMinor"] for node in found["nodes"]], found["pageInfo"]
 
     newest, info = await page(first=2)
-    assert newest == ["500", "400"] and info["hasNextPage"] and not info["hasPreviousPage"]
+    assert newest == ["500", "400"]
+    assert info["hasNextPage"]
+    assert not info["hasPreviousPage"]
     second, info = await page(first=2, after=info["endCursor"])
-    assert second == ["300", "200"] and info["hasNextPage"] and info["hasPreviousPage"]
+    assert second == ["300", "200"]
+    assert info["hasNextPage"]
+    assert info["hasPreviousPage"]
     back, info = await page(last=1, before=info["startCursor"])
-    assert back == ["400"] and info["hasPreviousPage"] and info["hasNextPage"]
+    assert back == ["400"]
+    assert info["hasPreviousPage"]
+    assert info["hasNextPage"]
     oldest, info = await page(last=2)
-    assert oldest == ["200", "100"] and not info["hasNextPage"] and info["hasPreviousPage"]
+    assert oldest == ["200", "100"]
+    assert not info["hasNextPage"]
+    assert info["hasPreviousPage"]
     refused = await api.ask(document, {"first": 2, "after": "forged"}, token=person.token)
     assert refused["errors"][0]["extensions"]["code"] == "INVALID_ARGUMENT"
     for wrong in ({}, {"first": 0}, {"first": 101}, {"first": 1, "last": 1}):

@@ -1,4 +1,4 @@
-"""Nobody reaches what belongs to somebody else: every field and mutation of the SDL with foreign ids.
+"""Nobody reaches what belongs to others: every field and mutation of the SDL with foreign ids.
 
 The same again with the application's own guards taken out: then PostgreSQL's policies alone stand.
 """
@@ -36,7 +36,7 @@ SECRET_TEXT = "foreign description"
 
 @dataclass
 class Others:
-    """A customer and a merchant with an order, a refund, a payout, keys and webhooks of their own."""
+    """A customer and a merchant with an order, a refund, keys and webhooks of their own."""
 
     person: Person
     shop: Shop
@@ -184,7 +184,8 @@ async def _try_everything(
 
     Where a guard is taken out, PostgreSQL's refusal may show as a masked fault (`faults`).
     """
-    assert SCHEMA.query_type is not None and SCHEMA.mutation_type is not None
+    assert SCHEMA.query_type is not None
+    assert SCHEMA.mutation_type is not None
     for root, fields in (
         ("query", SCHEMA.query_type.fields),
         ("mutation", SCHEMA.mutation_type.fields),
@@ -265,7 +266,7 @@ def _value(key: str, kind: Any, others: Others, wanted: str) -> str:
         ]
         return "{" + ", ".join(parts) + "}"
     if isinstance(kind, GraphQLEnumType):
-        return sorted(kind.values)[0]
+        return min(kind.values)
     if kind.name == "ID":
         return f'"{others.node_ids[wanted]}"'
     fixed = {
@@ -306,7 +307,8 @@ async def _state(database: Any) -> list[Any]:
             WHERE url LIKE '%foreign%'""",
             """SELECT account_id, debits_posted, debits_pending FROM account
             WHERE owner_id IN (
-                SELECT payer_customer_id FROM payment_order WHERE description = 'foreign description'
+                SELECT payer_customer_id FROM payment_order
+                WHERE description = 'foreign description'
                 UNION SELECT merchant_id FROM merchant WHERE name = 'Foreign Merchant Name')
             ORDER BY account_id""",
         )
