@@ -27,6 +27,14 @@ log = logging.getLogger(__name__)
 CHAMPION = "champion"
 GOLDEN_DIFFERENCE_MAX = 1e-5
 FILE_BYTES_MAX = 64 << 20
+TRUSTED_TYPES = (
+    "sklearn._loss.link.Interval",
+    "sklearn._loss.link.LogitLink",
+    "sklearn._loss.loss.HalfBinomialLoss",
+    "sklearn.ensemble._hist_gradient_boosting.binning._BinMapper",
+    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+)
+"""All that the trainable form may hold beside what skops trusts by itself."""
 _VERSION = re.compile(r"[a-z0-9][a-z0-9.-]{0,63}")
 
 

@@ -7,6 +7,7 @@ was chosen on. What is served is the exported graph, compared with scikit-learn'
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from importlib.metadata import version as installed_version
@@ -209,12 +210,15 @@ def _exported(trees: Any) -> bytes:
     from skl2onnx import to_onnx
     from skl2onnx.common.data_types import FloatTensorType
 
-    graph = to_onnx(
-        trees,
-        initial_types=[("features", FloatTensorType([None, len(NAMES)]))],
-        options={id(trees): {"zipmap": False, "output_class_labels": False}},
-        target_opset={"": 18, "ai.onnx.ml": 3},
-    )
+    with warnings.catch_warnings():
+        # The exporter hands numpy integers to protobuf, which is about to stop taking them.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        graph = to_onnx(
+            trees,
+            initial_types=[("features", FloatTensorType([None, len(NAMES)]))],
+            options={id(trees): {"zipmap": False, "output_class_labels": False}},
+            target_opset={"": 18, "ai.onnx.ml": 3},
+        )
     return graph.SerializeToString()  # type: ignore[no-any-return]
 
 
