@@ -8,10 +8,12 @@ answer is judged, and the connection goes to the judged address, with the name i
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import httpx2
 
@@ -23,6 +25,7 @@ DEADLINE_SECONDS = 5.0
 CONNECT_SECONDS = 2.0
 REPLY_BYTES_MAX = 64 * 1024
 ADDRESSES_TRIED_MAX = 3
+RESOLVING_MAX = 32
 
 Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
 
@@ -64,8 +67,14 @@ def is_allowed_loopback(target: Target) -> bool:
 
 
 async def system_resolver(host: str, port: int) -> Sequence[str]:
-    """The addresses of `host`, best first, as the operating system knows them."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=1)
+    """The addresses of `host`, best first, as the operating system knows them.
+
+    It runs on threads of its own: a name server that hangs must not keep those that the rest of the
+    process resolves with.
+    """
+    found = await asyncio.get_running_loop().run_in_executor(
+        _threads(), partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+    )
     return list(dict.fromkeys(str(each[4][0]) for each in found))
 
 
@@ -152,6 +161,11 @@ async def _exchange(
             if len(received) >= REPLY_BYTES_MAX:
                 break
         return response.status_code, bytes(received[:REPLY_BYTES_MAX])
+
+
+@lru_cache(maxsize=1)
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(RESOLVING_MAX, thread_name_prefix="merchant-names")
 
 
 @lru_cache(maxsize=1)

@@ -36,24 +36,13 @@ async def dispatch(stop: asyncio.Event) -> None:
     woken = asyncio.Event()
     listener = asyncio.create_task(_listen(woken))
     pause_seconds = interval_seconds
-    failing = False
+    busy: bool | None = False
     try:
         while not stop.is_set():
             woken.clear()
-            try:
-                busy = await dispatch_once(queue)
-                if failing:
-                    log.warning("dispatching again")
-                failing = False
-            except (PurserError, RedisError, OSError, TimeoutError) as error:
-                if not failing:
-                    log.warning("dispatching waits: %s", type(error).__name__)
-                busy, failing = False, True
-            except Exception:
-                log.exception("a round of the dispatcher broke")
-                busy, failing = False, True
+            busy = await _round(queue, failing=busy is None)
             pause_seconds = interval_seconds if busy else min(2 * pause_seconds, IDLE_SECONDS_MAX)
-            await wait(pause_seconds, stop, *(() if failing else (woken,)))
+            await wait(pause_seconds, stop, *(() if busy is None else (woken,)))
     finally:
         listener.cancel()
         await asyncio.gather(listener, return_exceptions=True)
@@ -67,6 +56,22 @@ async def dispatch_once(queue: ArqRedis) -> bool:
     """
     busy = [await _fill(queue, SHORT_QUEUE), await _fill(queue, WEBHOOK_QUEUE)]
     return any(busy)
+
+
+async def _round(queue: ArqRedis, *, failing: bool) -> bool | None:
+    """`dispatch_once`, or None when what it needs is away. The log tells when that changes."""
+    try:
+        busy = await dispatch_once(queue)
+    except (PurserError, RedisError, OSError, TimeoutError) as error:
+        if not failing:
+            log.warning("dispatching waits: %s", type(error).__name__)
+        return None
+    except Exception:
+        log.exception("a round of the dispatcher broke")
+        return None
+    if failing:
+        log.warning("dispatching again")
+    return busy
 
 
 async def _fill(queue: ArqRedis, queue_name: str) -> bool:

@@ -201,3 +201,31 @@ def self_signed(name: str, folder: Path) -> tuple[Path, Path]:
         )
     )
     return certificate_path, key_path
+
+
+async def test_names_are_resolved_by_the_system(configuration: Configuration) -> None:
+    assert "127.0.0.1" in await egress.system_resolver("localhost", 443)
+    reply = await egress.post("https://no-such-name.invalid/", {}, b"{}")
+    assert reply.failure in ("NO_CONNECTION", "TIMED_OUT")
+
+
+async def test_the_next_address_is_tried_when_the_first_cannot_be_reached(
+    configuration: Configuration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(egress, "is_public", lambda address: True)
+    tried: list[str] = []
+    real = egress._exchange
+
+    async def exchange(target: object, address: str, *rest: object) -> tuple[int, bytes]:
+        tried.append(address)
+        if address == "127.0.0.9":
+            return 200, b"here"
+        return await real(target, address, *rest)  # type: ignore[arg-type]
+
+    async def resolver(host: str, port: int) -> Sequence[str]:
+        return ["127.0.0.1", "127.0.0.9", "127.0.0.3"]
+
+    monkeypatch.setattr(egress, "_exchange", exchange)
+    reply = await egress.post("https://shop.example:8443/", {}, b"{}", resolver=resolver)
+    assert reply.body == b"here"
+    assert tried == ["127.0.0.1", "127.0.0.9"]
