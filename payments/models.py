@@ -100,6 +100,7 @@ class AttemptRow(Model):
     reason = fields.CharField(max_length=64, null=True)
     candidates: fields.Field[list[dict[str, Any]]] = fields.JSONField()
     sends_count = fields.IntField()
+    verdict_at = fields.DatetimeField(null=True)
     created_at = fields.DatetimeField()
     updated_at = fields.DatetimeField()
 

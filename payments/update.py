@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from channels.contract import ChannelProfile, InstructionKind, Result, ResultKind
 from payments.product import Event, Product
 from payments.states import (
+    UNRESOLVED,
     OperationState,
     OperationType,
     OrderState,
@@ -186,10 +187,14 @@ def answered(
     profile: ChannelProfile,
     now: datetime,
 ) -> Change:
-    """What a channel's answer (reply, query or callback) does to the operation that it is about."""
+    """What a channel's answer (reply, query or callback) does to the operation that it is about.
+
+    Answers may come in any order: one that contradicts a newer verdict of the channel is IGNORED.
+    """
     order, operation, attempt = paid
-    attempt = _noted(attempt, result, now)
-    here = Change(order=order, operation=operation, attempt=attempt)
+    here = Change(order=order, operation=operation, attempt=_noted(attempt, result, now))
+    if _is_outdated(operation, attempt, result):
+        return Change(order=order, operation=operation, attempt=attempt, outcome="IGNORED")
     match result.kind:
         case ResultKind.SUCCESS:
             return _answered_success(here, result, product, now)
@@ -213,8 +218,9 @@ def _answered_success(here: Change, result: Result, product: Product, now: datet
         return replace(here, outcome="ALREADY_PROCESSED" if same else "INCORRECT_DETAILS")
     if not same:
         return _conflicted(here, amount, result.currency, now)
-    if order.payout_progress is PayoutProgress.CANCELLED:
-        return _flagged(here, "PAID_AFTER_CANCEL", now)
+    if order.payout_progress in (PayoutProgress.CANCELLED, PayoutProgress.RETURNED):
+        # The money is back with the merchant: only a person can take it again.
+        return _flagged(here, f"PAID_AFTER_{order.payout_progress}", now)
     late = order.state is OrderState.CLOSED or (
         order.state is OrderState.FAILED
         and order.payout_progress is None
@@ -272,8 +278,6 @@ def _success_withdrawn(
     here: Change, result: Result, profile: ChannelProfile, now: datetime
 ) -> Change:
     """A failure after a success is believed only of kinds whose success can be taken back."""
-    if result.occurred_at is not None and result.occurred_at <= here.operation.updated_at:
-        return replace(here, outcome="IGNORED")
     payout = here.order.payout_progress is PayoutProgress.PAID
     if not (payout and InstructionKind.PAY_OUT in profile.success_may_be_withdrawn):
         return _flagged(here, "SUCCESS_CONTRADICTED", now)
@@ -374,7 +378,12 @@ def _answered_unknown(here: Change, now: datetime) -> Change:
 
 
 def _checked_again(here: Change, now: datetime) -> Change:
-    """Nothing new: the next query is due by the schedule; after the last one a person must look."""
+    """Nothing new: the next query is due by the schedule; after the last one a person must look.
+
+    A result that is known stays known, and nothing is due for it.
+    """
+    if here.operation.state not in UNRESOLVED:
+        return replace(here, outcome="IGNORED")
     operation = next_check(here.operation, now)
     return replace(here, operation=operation, order=_attention_if_over(here.order, operation, now))
 
@@ -421,12 +430,27 @@ def _flagged(here: Change, reason: str, now: datetime) -> Change:
     return replace(here, order=order, outcome=reason)
 
 
+def _is_outdated(operation: Operation, attempt: Attempt, result: Result) -> bool:
+    """Whether the channel itself dates this verdict before the contrary one that stands."""
+    contrary = {
+        OperationState.SUCCEEDED: (ResultKind.DECLINED, ResultKind.CLOSED),
+        OperationState.FAILED: (ResultKind.SUCCESS,),
+    }
+    if result.kind not in contrary.get(operation.state, ()):
+        return False
+    if result.occurred_at is None or attempt.verdict_at is None:
+        return False
+    return result.occurred_at < attempt.verdict_at
+
+
 def _noted(attempt: Attempt, result: Result, now: datetime) -> Attempt:
     """The attempt with what was said; a known result is never turned back into `UNKNOWN`."""
     known = attempt.result in (ResultKind.SUCCESS, ResultKind.DECLINED, ResultKind.PENDING)
     silent = result.kind in (ResultKind.UNKNOWN, ResultKind.NOT_FOUND)
+    is_verdict = result.kind in (ResultKind.SUCCESS, ResultKind.DECLINED, ResultKind.CLOSED)
     return replace(
         attempt,
+        verdict_at=(result.occurred_at if is_verdict else None) or attempt.verdict_at,
         result=attempt.result if known and silent else result.kind.value,
         channel_trade_no=result.channel_trade_no or attempt.channel_trade_no,
         reason=result.reason or attempt.reason,

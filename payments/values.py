@@ -104,7 +104,10 @@ class Operation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """One call chain of an operation at one channel; every resend carries the same number."""
+    """One call chain of an operation at one channel; every resend carries the same number.
+
+    `verdict_at` is the channel's own time of its newest success or refusal.
+    """
 
     attempt_id: uuid.UUID
     operation_id: uuid.UUID
@@ -117,6 +120,7 @@ class Attempt:
     reason: str | None = None
     candidates: list[dict[str, Any]] = field(default_factory=list)
     sends_count: int = 0
+    verdict_at: datetime | None = None
     created_at: datetime
     updated_at: datetime
 

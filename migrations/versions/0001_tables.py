@@ -47,6 +47,7 @@ class Migration(migrations.Migration):
                 ('reason', fields.CharField(null=True, max_length=64)),
                 ('candidates', fields.JSONField(encoder=JSON_DUMPS, decoder=loads)),
                 ('sends_count', fields.IntField()),
+                ('verdict_at', fields.DatetimeField(null=True, auto_now=False, auto_now_add=False)),
                 ('created_at', fields.DatetimeField(auto_now=False, auto_now_add=False)),
                 ('updated_at', fields.DatetimeField(auto_now=False, auto_now_add=False)),
             ],

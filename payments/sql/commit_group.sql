@@ -301,7 +301,7 @@ BEGIN
     ON CONFLICT (attempt_id) DO UPDATE SET
         result = excluded.result, channel_trade_no = excluded.channel_trade_no,
         reason = excluded.reason, sends_count = excluded.sends_count,
-        updated_at = excluded.updated_at;
+        verdict_at = excluded.verdict_at, updated_at = excluded.updated_at;
 
     INSERT INTO challenge
     SELECT r.* FROM jsonb_array_elements(effects) AS e,
