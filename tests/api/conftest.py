@@ -13,7 +13,7 @@ import orjson
 import pytest
 
 from app.asgi import make_application
-from core import hub, ids
+from core import configuration, hub, ids
 from core.principal import SYSTEM
 from identity import codes, customers, logins, merchant_keys, merchants, operators
 from identity.addresses import parse_address
@@ -97,7 +97,7 @@ class Shop:
     def sign(self, body: bytes, **changes: Any) -> dict[str, str]:
         """The headers of a signed request."""
         values: dict[str, Any] = {"key_id": self.key_id, "key": self.key, **changes}
-        return sign_request("POST", f"{PUBLIC_URL}/graphql", body, **values)
+        return sign_request("POST", f"{configuration.current().public_url}/graphql", body, **values)
 
 
 @pytest.fixture
