@@ -131,12 +131,14 @@ BEGIN
     -- What was consumed stays consumed, even where an older transaction ended only now.
     consumed := snapshot_before(
         present, greatest((limit_id::text::numeric + 1)::text::xid8, pg_snapshot_xmax(was)));
-    SELECT array_agg(e.sequence ORDER BY e.sequence), count(*) INTO sequences, entries_count
-    FROM entry e
-    WHERE e.transaction_id >= pg_snapshot_xmin(was)
-      AND e.transaction_id < pg_snapshot_xmax(consumed)
-      AND NOT pg_visible_in_snapshot(e.transaction_id, was)
-      AND pg_visible_in_snapshot(e.transaction_id, consumed);
+    -- OFFSET 0: the order is made afterwards, not by a walk through the whole journal.
+    SELECT array_agg(fresh.sequence ORDER BY fresh.sequence), count(*) INTO sequences, entries_count
+    FROM (SELECT e.sequence FROM entry e
+          WHERE e.transaction_id >= pg_snapshot_xmin(was)
+            AND e.transaction_id < pg_snapshot_xmax(consumed)
+            AND NOT pg_visible_in_snapshot(e.transaction_id, was)
+            AND pg_visible_in_snapshot(e.transaction_id, consumed)
+          OFFSET 0) AS fresh;
 END
 $$;
 
