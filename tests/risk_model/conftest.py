@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import numpy as np
 import pytest
 
@@ -19,6 +20,7 @@ from risk_model.assessment import Subject
 from risk_model.features import SCHEMA
 from risk_model.rules import Limits
 from risk_model.thresholds import Policy
+from tests.conftest import Database
 
 SOMETIME = datetime(2025, 3, 4, 12, 0, tzinfo=UTC)
 LIMITS = Limits(small_amount_minor=200_00)
@@ -116,3 +118,13 @@ def signed_here(trained: Trained) -> Iterator[Trained]:
     installed_configuration.install(trained.configuration)
     yield trained
     installed_configuration.install(before)
+
+
+@pytest.fixture
+async def owner(database: Database) -> AsyncIterator[asyncpg.Connection]:
+    """A connection that may call what only the group functions may call."""
+    from tests.risk_model.decided import connected
+
+    connection = await connected(database)
+    yield connection
+    await connection.close()
