@@ -20,7 +20,7 @@ from identity.addresses import parse_address
 from identity.caller import OPERATOR_SCOPE, Caller
 from identity.signing_client import SigningKey, sign_request
 from payments.pipeline import finish_operation
-from resolvers import throttle
+from resolvers import guard, throttle
 from schema.node import node_id
 from wallet import ledger
 from wallet.chart import AccountKind, account, clearing
@@ -111,6 +111,7 @@ async def api(database: Any, valkey: str) -> AsyncIterator[Api]:
         async with httpx2.AsyncClient(transport=transport, base_url=PUBLIC_URL) as http:
             yield Api(http)
     finally:
+        await guard.finish_running()
         await application.state.probe.close()
         await throttle.close()
         await hub.close()
