@@ -166,8 +166,8 @@ async def working(redis_url: str, jobs: Any) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        for task in tasks:
-            task.cancel()
+        for worker in workers:
+            worker.handle_sig_wait_for_completion(signal.SIGTERM)
         await asyncio.gather(*tasks, return_exceptions=True)
         for worker in workers:
             await close_worker(worker)
