@@ -1,12 +1,11 @@
-"""Opening an order: risk assessment, order generation, and what an order number met again means.
+"""Opening an order: its generation with all its endings, and what a number met again means.
 
-The steps of phase A for PAY, TOP_UP, TRANSFER and PAYOUT. Nothing here waits or writes; the
+Step 4 of phase A for PAY, TOP_UP, TRANSFER and PAYOUT. Nothing here waits or writes; the
 pipeline commits the member that `generate_order` returns.
 """
 
 from __future__ import annotations
 
-import uuid
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from types import ModuleType
@@ -16,17 +15,19 @@ from core import configuration, ids, outbox
 from core.errors import (
     AlreadyPaid,
     InsufficientAvailable,
+    OrderClosed,
     OrderParamMismatch,
     PurserError,
     RiskBlocked,
-    error_of,
+    error_classes,
 )
 from core.money import fee_minor
 from identity import codes
 from payments import update
-from payments.group import Effects, Known, Member, PasswordlessUse
+from payments.assessing import Assessed
+from payments.group import Effects, Known, Member
 from payments.notices import finish_event, order_event
-from payments.product import Event, Interaction, Movement
+from payments.product import Event, Movement
 from payments.products.registry import product_module
 from payments.routing import Route
 from payments.states import (
@@ -43,59 +44,6 @@ from wallet.ledger import Entry
 
 FIRST_STAGE = "PRE_AUTH"
 DISPATCH_DEADLINE_SECONDS = 15
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Assessed:
-    """The risk decision, and whether the product asks for a proof of its own."""
-
-    assessment: risk.Assessment
-    subject: risk.Subject
-    asks_proof: bool
-    passwordless_use: PasswordlessUse | None
-
-
-def subject_of(request: OpenOrder, known: Known | None = None) -> risk.Subject:
-    """What the risk model is asked about; a replayed payment is judged at its recorded instant."""
-    at = request.effective_at or (known.now if known else None)
-    return risk.Subject(
-        operation=request.type.value,
-        amount_minor=request.money.amount_minor,
-        currency=request.money.currency,
-        customer_id=request.caller.id if request.caller.kind == "customer" else None,
-        merchant_id=request.merchant_id,
-        payee_customer_id=request.payee_customer_id,
-        effective_at=at,
-    )
-
-
-def assess_risk(request: OpenOrder, known: Known, module: ModuleType) -> Assessed:
-    """Score the payment on the profiles that were read; add the proof that the product wants.
-
-    A payer pays small amounts without a proof, up to a limit a day; a merchant's own request is
-    signed and is never challenged: what would be a challenge goes to review.
-    """
-    settings = configuration.current()
-    subject = subject_of(request, known)
-    found = risk.assess([subject], [known.profiles])[0]
-    if found.outcome == "CHALLENGE" and request.caller.kind == "merchant":
-        found = replace(found, outcome="REVIEW")
-    asks, use = False, None
-    if module.PRODUCT.interactions[request.type] is Interaction.PROOF_OVER_SMALL_AMOUNT:
-        amount = request.money.amount_minor
-        used = known.passwordless_used_minor + amount
-        asks = (
-            amount > settings.small_amount_limit_minor
-            or used > settings.small_amount_daily_limit_minor
-        )
-        if not asks and request.effective_at is None:
-            use = _passwordless_use(request, known, settings.small_amount_daily_limit_minor)
-    return Assessed(
-        assessment=found,
-        subject=subject,
-        asks_proof=asks and found.outcome == "ALLOW",
-        passwordless_use=use if found.outcome == "ALLOW" else None,
-    )
 
 
 def met_again(request: OpenOrder, known: Known, idempotency: dict[str, str] | None) -> Member:
@@ -116,7 +64,7 @@ def met_again(request: OpenOrder, known: Known, idempotency: dict[str, str] | No
     if order.state is OrderState.SUCCEEDED:
         refusal = AlreadyPaid(field=("merchantOrderNo",))
     elif order.state is OrderState.FAILED:
-        refusal = error_of(order.failure_reason or "CHANNEL_DECLINED")
+        refusal = _failure_of(order)
     return Member(
         principal=request.caller,
         order_id=order.order_id,
@@ -129,6 +77,12 @@ def met_again(request: OpenOrder, known: Known, idempotency: dict[str, str] | No
             writes_order=False,
         ),
     )
+
+
+def _failure_of(order: Order) -> PurserError:
+    """The refusal that ended the order; other reasons only say that it has ended."""
+    known = error_classes().get(order.failure_reason or "")
+    return known() if known else OrderClosed()
 
 
 def generate_order(
@@ -405,22 +359,3 @@ def _new(request: OpenOrder, known: Known, details: dict[str, Any]) -> tuple[Ord
         updated_at=known.now,
     )
     return order, operation
-
-
-def _passwordless_use(request: OpenOrder, known: Known, limit_minor: int) -> PasswordlessUse:
-    customer_id = request.caller.id
-    assert isinstance(customer_id, uuid.UUID)
-    used_on = known.now.date().isoformat()
-    return PasswordlessUse(
-        passwordless_use_id=passwordless_use_id(customer_id, request.money.currency, used_on),
-        customer_id=customer_id,
-        currency=request.money.currency,
-        used_on=used_on,
-        amount_minor=request.money.amount_minor,
-        limit_minor=limit_minor,
-    )
-
-
-def passwordless_use_id(customer_id: uuid.UUID, currency: str, used_on: str) -> uuid.UUID:
-    """One row per customer, currency and UTC day."""
-    return ids.derived_id(customer_id, f"passwordless:{currency}:{used_on}")

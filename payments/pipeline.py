@@ -20,9 +20,10 @@ import orjson
 from core.crash import crash_point
 from core.errors import OperationNotSupported
 from payments import challenges, closing, invoking, refunds, reviews
+from payments.assessing import assess_risk, subject_of
 from payments.group import Known, Member, Selector
 from payments.idempotency import idempotency, secret_digest
-from payments.opening import assess_risk, generate_order, met_again, subject_of
+from payments.opening import generate_order, met_again
 from payments.rounds import Plan, decide_and_commit
 from payments.routing import choose_route
 from payments.validation import validate_parameters
@@ -106,6 +107,7 @@ async def _follow(
         principal=request.caller,
         idempotency_id=UUID(key["idempotency_id"]),
         order_id=request.order_id,
+        refund_number=request.refund_number if isinstance(request, RefundOrder) else None,
     )
 
     def plan(known: Known) -> Member:

@@ -25,7 +25,7 @@ from core.errors import PurserError
 from core.money import Money
 from core.phase import phase, statement
 from core.principal import SYSTEM, Principal
-from payments import opening
+from payments import assessing
 from payments.callbacks import apply_callback
 from payments.pipeline import accept_operation, finish_operation
 from payments.products.payout import Details as PayoutDetails
@@ -206,12 +206,12 @@ async def world(database: Any) -> World:
 def verdict(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """What risk says of the next payments; ALLOW until the test says otherwise."""
     chosen = ["ALLOW"]
-    real = opening.risk.assess
+    real = assessing.risk.assess
 
     def assess(subjects: Any, *rest: Any) -> list[Assessment]:
         return [replace(each, outcome=chosen[0]) for each in real(subjects, *rest)]
 
-    monkeypatch.setattr(opening.risk, "assess", assess)
+    monkeypatch.setattr(assessing.risk, "assess", assess)
     return lambda outcome: chosen.__setitem__(0, outcome)
 
 
