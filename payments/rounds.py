@@ -13,6 +13,7 @@ from collections.abc import Callable
 from weakref import WeakValueDictionary
 
 from core.errors import (
+    Busy,
     Forbidden,
     IdempotencyInProgress,
     IdempotencyKeyReused,
@@ -58,6 +59,11 @@ async def decide_and_commit(
             except OutcomeUnknown:
                 lost = True
                 continue
+            except Busy as error:
+                if lost:
+                    # The round before may have committed, and nobody could be asked.
+                    raise OutcomeUnknown() from error
+                raise
             if finished:
                 return answer
         if lost:
