@@ -14,6 +14,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+import asyncpg
 import orjson
 
 from core.errors import PurserError, error_of
@@ -47,8 +48,10 @@ class Selector:
 class Known:
     """What `read` brought: each part may have moved by the time of the commit.
 
-    `now` is the database's clock. `pending_minor` and `available_minor` are the merchant's balances
-    in the order's currency, `passwordless_used_minor` what the payer paid today without a proof.
+    `now` is the database's clock. `refund_of_number` is the merchant's refund under the number that
+    is asked for, whichever order it belongs to. `pending_minor` and `available_minor` are the
+    merchant's balances in the order's currency, `passwordless_used_minor` what the payer paid today
+    without a proof.
     """
 
     now: datetime
@@ -58,6 +61,7 @@ class Known:
     payee: Mapping[str, Any] | None
     order: Order | None
     operations: tuple[Operation, ...]
+    refund_of_number: Operation | None
     attempts: tuple[Attempt, ...]
     challenge: Challenge | None
     profiles: Mapping[str, Profile]
@@ -159,7 +163,13 @@ async def commit(members: Sequence[Member]) -> list[Outcome]:
     did not commit. Locks and their order: `commit_group.sql`.
     """
     documents = [_document(number, member) for number, member in enumerate(members)]
-    rows = await statement("SELECT * FROM commit_group($1::jsonb)", _text(documents))
+    try:
+        rows = await statement("SELECT * FROM commit_group($1::jsonb)", _text(documents))
+    except asyncpg.UniqueViolationError as error:
+        if error.constraint_name != "operation_number":
+            raise
+        # It was taken meanwhile. Nothing was kept, and a fresh read will show it.
+        return [Outcome(ending=Ending.STALE) for _ in members]
     return [
         Outcome(ending=Ending(row["outcome"]), code=row["code"], result=row["result"] or {})
         for row in rows
@@ -224,6 +234,7 @@ def _refusal(error: PurserError | None) -> dict[str, Any] | None:
 
 def _known(document: Mapping[str, Any]) -> Known:
     stored, order, challenge = document["stored"], document["order"], document["challenge"]
+    refund = document["refund_of_number"]
     return Known(
         now=datetime.fromisoformat(document["now"]),
         stored=(stored["input_hash"], stored["result"]) if stored else None,
@@ -232,6 +243,7 @@ def _known(document: Mapping[str, Any]) -> Known:
         payee=document["payee"],
         order=from_json(Order, order) if order else None,
         operations=tuple(from_json(Operation, row) for row in document["operations"]),
+        refund_of_number=from_json(Operation, refund) if refund else None,
         attempts=tuple(from_json(Attempt, row) for row in document["attempts"]),
         challenge=from_json(Challenge, challenge) if challenge else None,
         profiles={

@@ -47,12 +47,8 @@ def refund(request: RefundOrder, known: Known, idempotency: dict[str, str] | Non
             raise InvalidArgument(
                 "A refund is in the order's currency.", field=("amount", "currency")
             )
-    met = next(
-        (each for each in known.operations if _is_this(each, request)),
-        None,
-    )
-    if met is not None:
-        return _met_again(request, order, met, amount, idempotency)
+    if known.refund_of_number is not None:
+        return _met_again(request, order, known.refund_of_number, amount, idempotency)
     refusal = _refusal(order, amount)
     fee = 0
     if refusal is None:
@@ -80,13 +76,6 @@ def _own_order(request: RefundOrder, known: Known) -> Order:
     return order
 
 
-def _is_this(operation: Operation, request: RefundOrder) -> bool:
-    return (
-        operation.type is OperationType.REFUND
-        and operation.operation_number == request.refund_number
-    )
-
-
 def _met_again(
     request: RefundOrder,
     order: Order,
@@ -94,8 +83,8 @@ def _met_again(
     amount: int,
     idempotency: dict[str, str] | None,
 ) -> Member:
-    """The refund's number again: the same refund for the same amount, else a conflict."""
-    same = request.money is None or met.amount_minor == amount
+    """The refund's number again: the same refund for the same order and amount, else a conflict."""
+    same = met.order_id == order.order_id and (request.money is None or met.amount_minor == amount)
     refusal = None if same else OperationParamMismatch(field=("refundNumber",))
     return Member(
         principal=request.caller,

@@ -23,6 +23,9 @@ $$
         'order', to_jsonb(o),
         'operations', coalesce((SELECT jsonb_agg(to_jsonb(p) ORDER BY p.created_at, p.operation_id)
                                 FROM operation p WHERE p.order_id = o.order_id), '[]'),
+        'refund_of_number', (SELECT to_jsonb(p) FROM operation p
+                             WHERE p.merchant_id = o.merchant_id AND p.type = 'REFUND'
+                               AND p.operation_number = m.refund_number),
         'attempts', coalesce((SELECT jsonb_agg(to_jsonb(a) ORDER BY a.created_at, a.attempt_id)
                               FROM attempt a WHERE a.order_id = o.order_id), '[]'),
         'challenge', (SELECT to_jsonb(c) FROM challenge c WHERE c.order_id = o.order_id
@@ -44,7 +47,7 @@ $$
                nullif(split_part(r.principal, ':', 2), '')::uuid AS id
         FROM jsonb_to_recordset(members) AS r (
             member integer, principal text, idempotency_id uuid, order_id uuid, merchant_id uuid,
-            merchant_order_no text, payee_customer_id uuid, profile_keys jsonb,
+            merchant_order_no text, refund_number text, payee_customer_id uuid, profile_keys jsonb,
             passwordless_currency text)
     ) AS m
     LEFT JOIN LATERAL (
