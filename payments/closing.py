@@ -155,6 +155,8 @@ def _payout_refusal(order: Order, known: Known) -> PurserError | None:
     )
     if order.payout_progress not in cancellable or order.state is OrderState.SUCCEEDED:
         return PayoutNotCancellable()
+    if order.payout_progress is PayoutProgress.CANCELLED and order.state is OrderState.FAILED:
+        return OrderClosed()
     return None
 
 
