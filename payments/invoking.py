@@ -90,6 +90,10 @@ async def _step(selector: Selector, known: Known, operation_id: UUID) -> bool:
         case OperationState.CREATED if order.state in (OrderState.CREATED, OrderState.PROCESSING):
             return await _send(selector, operation_id)
         case OperationState.SUBMITTED if due and known.attempts[-1].result == ResultKind.NOT_SENT:
+            if order.state is OrderState.CLOSING:
+                never = Result(kind=ResultKind.NOT_SENT, reason="CLOSED_BEFORE_IT_WAS_SENT")
+                await apply_result(selector, operation_id, never)
+                return False
             return await _send(selector, operation_id)
         case OperationState.SUBMITTED if due:
             lost = Result(kind=ResultKind.UNKNOWN, reason="CALLER_DIED")
@@ -156,6 +160,7 @@ def _attempt(
     due = operation.next_check_at is not None and operation.next_check_at <= known.now
     resend = (
         operation.state is OperationState.SUBMITTED
+        and order.state is not OrderState.CLOSING
         and due
         and bool(known.attempts)
         and known.attempts[-1].result == ResultKind.NOT_SENT
