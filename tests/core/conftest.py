@@ -17,12 +17,14 @@ class Proxy:
     """Passes bytes both ways until it is told to cut.
 
     `cut_at` is what to look for in what clients send. With `after_reply` the server still gets it
-    and answers, and only the answer is lost; else the server never hears of it.
+    and answers, and only the answer is lost; else the server never hears of it. With `stays_away`
+    no connection is taken after the cut.
     """
 
     connect: Callable[[], Coroutine[Any, Any, tuple[asyncio.StreamReader, asyncio.StreamWriter]]]
     cut_at: bytes | None = None
     after_reply: bool = False
+    stays_away: bool = False
     cuts_count: int = 0
     port: int = 0
     _server: asyncio.Server | None = None
@@ -51,6 +53,8 @@ class Proxy:
         assert task is not None
         self._tasks.add(task)
         try:
+            if self.stays_away and self.cuts_count:
+                raise ConnectionRefusedError
             server_reader, server_writer = await self.connect()
             self._writers |= {writer, server_writer}
             await asyncio.gather(
