@@ -92,17 +92,23 @@ async def test_new_accounts_opened_by_many_at_once_are_opened_once(books):
 
 
 @pytest.mark.parametrize("locked", [True, False], ids=["from a wallet", "through buffers alone"])
-async def test_one_entry_sent_by_fifty_at_once_is_booked_once(books, locked):
+@pytest.mark.parametrize("drained", [False, True], ids=["alone", "beside refunds and holds"])
+async def test_one_entry_sent_by_fifty_at_once_is_booked_once(books, locked, drained):
     payer, merchant = await books.funded_customer(100), Merchant()
     debit = payer.wallet if locked else books.bank
     entries = [
         entry(Post(debit, merchant.pending, 1), Post(debit, merchant.fees, 1)) for _ in range(3)
     ]
     chance = random.Random(9)
-    calls = [posting_call(*chance.sample(entries, 3)) for _ in range(50)]
-    results = [code for codes in await books.together(10, calls) for code in codes]
+    calls = []
+    for number in range(50):
+        beside = []
+        if drained and number % 2:
+            beside = [entry(Post(merchant.pending, payer.wallet, 1)), entry(VoidHold(uuid.uuid4()))]
+        calls.append(posting_call(*chance.sample(entries, 3), *beside))
+    results = [code for codes in await books.together(10, calls) for code in codes[:3]]
     assert (results.count("POSTED"), results.count("STORED")) == (3, 147)
-    assert await books.available(merchant.pending, merchant.fees) == [3, 3]
+    assert await books.available(merchant.fees) == [3]
     assert await deadlocks(books) == 0
     await books.assert_proven()
 

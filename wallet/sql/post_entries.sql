@@ -140,7 +140,8 @@ BEGIN
     END LOOP;
 
     SELECT array_agg(CASE WHEN a.has_floor THEN account_available(a) END ORDER BY a.account_id),
-           coalesce(bool_or(a.buffered), false), coalesce(bool_or(a.frozen OR a.credits_frozen), false) OR coalesce(frozen_found, false)
+           coalesce(bool_or(a.buffered), false),
+           coalesce(bool_or(a.frozen OR a.credits_frozen), false) OR coalesce(frozen_found, false)
     INTO floors, must_roll_up, frozen_found
     FROM (SELECT * FROM account WHERE account_id = ANY (lock_ids)
           ORDER BY account_id FOR NO KEY UPDATE) AS a;
@@ -185,15 +186,18 @@ BEGIN
     GET DIAGNOSTICS written_count = ROW_COUNT;
     IF written_count < accepted_count THEN
         verdicts := with_stored(parsed, verdicts, sequences);
-        accepted := ARRAY(SELECT v.outcome = 'POSTED' FROM unnest(verdicts) WITH ORDINALITY
-                          AS v (outcome, code, account_id, available_minor, ordinal) ORDER BY v.ordinal);
-        -- The judgement counted on entries that turn out to be another transaction's. Entries that lock an
-        -- account wait for each other there, so this takes one id with two contents, or an account that
-        -- only one of the two calls drained.
-        IF judged THEN
-            RAISE EXCEPTION 'an entry of this call was booked by another one at the same time'
+        -- Whoever booked the same content at the same time held none of the locks of this call, so what it
+        -- moved is only what buffers take, and the judgement that counted on it still holds. It does not
+        -- where the same id has two contents.
+        IF judged AND EXISTS (
+            SELECT FROM unnest(verdicts) WITH ORDINALITY
+                AS v (outcome, code, account_id, available_minor, ordinal)
+            WHERE accepted[v.ordinal] AND v.outcome = 'REFUSED') THEN
+            RAISE EXCEPTION 'an entry id of this call was used for other content at the same time'
                 USING ERRCODE = 'serialization_failure';
         END IF;
+        accepted := ARRAY(SELECT v.outcome = 'POSTED' FROM unnest(verdicts) WITH ORDINALITY
+                          AS v (outcome, code, account_id, available_minor, ordinal) ORDER BY v.ordinal);
     END IF;
 
     INSERT INTO posting (sequence, line, debit_account_id, credit_account_id, amount_minor, currency,
@@ -370,8 +374,8 @@ END
 $$;
 ALTER FUNCTION post_entries_as(text, jsonb) OWNER TO purser_poster;
 
-REVOKE ALL ON FUNCTION post_entries(jsonb), require_poster(text), post_entries_as(text, jsonb), open_accounts(jsonb, uuid[]),
-    with_holds(ledger_leg[]), resolve_holds(ledger_leg[], boolean[], bigint[], timestamptz),
+REVOKE ALL ON FUNCTION post_entries(jsonb), require_poster(text), post_entries_as(text, jsonb),
+    open_accounts(jsonb, uuid[]), with_holds(ledger_leg[]), resolve_holds(ledger_leg[], boolean[], bigint[], timestamptz),
     with_stored(ledger_entry[], ledger_verdict[], bigint[]) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION require_poster(text), open_accounts(jsonb, uuid[]), with_holds(ledger_leg[]),
     resolve_holds(ledger_leg[], boolean[], bigint[], timestamptz),
