@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 
 CHAMPION = "champion"
 GOLDEN_DIFFERENCE_MAX = 1e-5
+GOLDEN_AMOUNT = 100.0
+"""The amount, in major units, at which the outcomes of the golden rows are compared."""
 FILE_BYTES_MAX = 64 << 20
 TRUSTED_TYPES = (
     "sklearn._loss.link.Interval",
@@ -158,7 +160,7 @@ def _check_golden(model: ServedModel, manifest: Mapping[str, Any]) -> None:
     difference = float(np.max(np.abs(found - expected), initial=0.0))
     if not difference <= GOLDEN_DIFFERENCE_MAX:
         raise _RefusedError(Reason.WRONG_SCORES, f"differs by {difference:.1e}")
-    outcomes = [model.policy.outcome(p, 100.0) for p in found.tolist()]
+    outcomes = [model.policy.outcome(p, GOLDEN_AMOUNT) for p in found.tolist()]
     if outcomes != golden["outcomes"]:
         raise _RefusedError(Reason.WRONG_SCORES, "a decision differs")
     if took_ms > BUDGET_MS:
