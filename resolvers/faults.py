@@ -8,7 +8,14 @@ from typing import Any
 from graphql import GraphQLError
 
 from core import ids
-from core.errors import Forbidden, PurserError, ServerBusy, Unauthenticated
+from core.errors import (
+    Busy,
+    Forbidden,
+    OutcomeUnknown,
+    PurserError,
+    SignatureInvalid,
+    Unauthenticated,
+)
 
 log = logging.getLogger(__name__)
 
@@ -45,13 +52,15 @@ def extensions_of(error: PurserError) -> dict[str, Any]:
 
 def status_of(error: PurserError) -> int:
     """The HTTP status of a request that is refused before GraphQL sees it."""
-    if isinstance(error, Unauthenticated):
-        return 401
-    if isinstance(error, Forbidden):
-        return 403
-    return (
-        503 if isinstance(error, ServerBusy) else 401 if error.code == "SIGNATURE_INVALID" else 400
-    )
+    match error:
+        case Unauthenticated() | SignatureInvalid():
+            return 401
+        case Forbidden():
+            return 403
+        case Busy() | OutcomeUnknown():
+            return 503
+        case _:
+            return 400
 
 
 def _shown(error: GraphQLError, message: str, extensions: dict[str, Any]) -> GraphQLError:

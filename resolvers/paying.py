@@ -60,7 +60,8 @@ async def top_up(info: Info, input: inputs.TopUpInput) -> payloads.TopUpPayload:
         )
     )
     payload = _payload(payloads.TopUpPayload, info, answer)
-    if answer.order is not None and not answer.replay and answer.refusal is None:
+    if answer.order is not None and answer.refusal is None:
+        # The bank's page is what this answer is for, also where the first answer was lost.
         seen = await _after_the_bank_answered(info, answer.order)
         payload.order = views.order(seen, info.context.asker)
     return payload

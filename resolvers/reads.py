@@ -230,7 +230,8 @@ async def webhook_events(
 
 @query(
     Permission.LEDGER_READ,
-    "A full check of the books: balances, holds, entries and the sealed chain. Takes a while.",
+    "A full check of the books: balances, holds, entries and the sealed chain. Answers BUSY where "
+    "it takes longer than a request may: `purser ledger verify` has no such limit.",
     LedgerIntegrity | None,
 )
 async def ledger_integrity(info: Info) -> LedgerIntegrity | None:

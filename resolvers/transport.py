@@ -262,6 +262,7 @@ def _prefers_graphql_json(accept: str) -> bool:
 
 
 def _too_late(query: str) -> ExecutionResult:
+    """What holds for whatever was asked: a document that names a mutation may have begun one."""
     error: Busy | OutcomeUnknown = OutcomeUnknown() if "mutation" in query else ServerBusy()
     log.warning("an operation passed its deadline")
     return ExecutionResult(
