@@ -123,7 +123,9 @@ def generate(payments: int, *, seed: int, days: int = DAYS) -> History:
     parties_count = 0
     for town in TOWNS:
         world = make_world(town, payments, random, days)
-        genuine = joined([_of_customers(world, random), _of_merchants(world, random)])
+        payments_of_a_day = _of_customers(world, random)
+        sprees = _sprees(world, payments_of_a_day, random)
+        genuine = joined([payments_of_a_day, sprees, _of_merchants(world, random)])
         parts.append(with_frauds(world, genuine, random).renumbered(parties_count))
         parties_count += world.merchants_count + world.customers_count
     return joined(parts)
@@ -131,7 +133,7 @@ def generate(payments: int, *, seed: int, days: int = DAYS) -> History:
 
 def make_world(town: Town, payments: int, random: np.random.Generator, days: int = DAYS) -> World:
     """A town's parties with their habits; as many as make its share of the payments, about."""
-    customers = max(30, round(payments * town.share / (town.payments_a_day * days * 0.75)))
+    customers = max(30, round(payments * town.share / (town.payments_a_day * days * 0.9)))
     merchants = max(town.favourites, 20, round(customers / town.customers_a_merchant))
     shares = CATEGORIES[:, 2] / CATEGORIES[:, 2].sum()
     place = random.random((merchants, 2))
@@ -262,6 +264,33 @@ def _of_customers(world: World, random: np.random.Generator) -> History:
     return history_of(at, operation, payer, counterparty, hundredths)
 
 
+def _sprees(world: World, history: History, random: np.random.Generator) -> History:
+    """Now and then a payer makes several payments within an hour, often alike, and all genuine.
+
+    Those who are new do so more often: they try what they have got.
+    """
+    first_at = np.full(world.merchants_count + world.customers_count, NEVER)
+    np.minimum.at(first_at, history.payer, history.at)
+    is_new = history.at - first_at[history.payer] < DAY
+    chance = np.where(is_new, 0.25, 0.05) * (history.operation == PAY)
+    starts = np.flatnonzero(random.random(len(history)) < chance)
+    counts = np.minimum(random.geometric(0.3, len(starts)), 14)
+    begun = np.repeat(starts, counts)
+    seconds = np.repeat(random.lognormal(6.8, 1.0, len(starts)), counts)
+    at = history.at[begun] + 15 + (random.random(len(begun)) * seconds).astype(np.int64)
+    customers = history.payer[begun] - world.merchants_count
+    elsewhere = world.favourites[customers, random.integers(0, world.town.favourites, len(begun))]
+    stays = random.random(len(begun)) < 0.6
+    merchants = np.where(stays, history.counterparty[begun], elsewhere)
+    alike = np.repeat(random.random(len(starts)) < 0.4, counts)
+    fresh = usual_amounts(world, customers, merchants, at, random)
+    hundredths = np.where(alike, history.hundredths[begun], fresh)
+    kept = at < world.ends_at
+    return history_of(
+        at[kept], np.int8(PAY), history.payer[begun][kept], merchants[kept], hundredths[kept]
+    )
+
+
 def _counterparties(
     world: World, customers: Column, at: Column, operation: Column, random: np.random.Generator
 ) -> Column:
@@ -292,7 +321,7 @@ def _amounts(
     level = np.exp(world.level[customers])
     wanted = random.choice(TOP_UPS, count) * np.exp(random.normal(0, 0.2, count)) * level
     brought = np.maximum(1_000, np.rint(wanted / 1_000) * 1_000)
-    given = np.maximum(500, np.rint(random.lognormal(4.0, 0.7, count) * level * 20) * 5)
+    given = np.maximum(500, np.rint(random.lognormal(4.0, 1.0, count) * level * 20) * 5)
     return bounded(np.where(operation == PAY, spent, np.where(operation == TOP_UP, brought, given)))
 
 

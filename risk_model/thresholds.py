@@ -15,7 +15,7 @@ import numpy as np
 
 OUTCOMES = ("ALLOW", "CHALLENGE", "REVIEW", "BLOCK")
 STRENGTH = {outcome: place for place, outcome in enumerate(OUTCOMES)}
-GENUINE_SHARES = {"CHALLENGE": 0.02, "REVIEW": 0.004, "BLOCK": 0.001}
+GENUINE_SHARES = {"CHALLENGE": 0.03, "REVIEW": 0.005, "BLOCK": 0.001}
 """The budget: at most this share of the genuine payments may reach each floor."""
 LEAST_FLOORS = {"CHALLENGE": 0.02, "REVIEW": 0.15, "BLOCK": 0.5}
 
