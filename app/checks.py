@@ -6,6 +6,7 @@ all of it, and what in the data is past its deadline.
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 
 from redis.asyncio import Redis
@@ -69,7 +70,7 @@ async def doctor() -> list[Check]:
     return [
         *await database_checks(),
         await _valkey_check(),
-        *await _risk_model_check(),
+        await asyncio.to_thread(_risk_model_check),
         *await _overdue_check(),
     ]
 
@@ -107,8 +108,14 @@ async def _valkey_check() -> Check:
     return Check("Valkey", policy == "noeviction", f"maxmemory-policy is {policy}")
 
 
-async def _risk_model_check() -> list[Check]:
-    return []
+def _risk_model_check() -> Check:
+    from risk_model import champion
+    from risk_model.scoring import Unavailable
+
+    model = champion.current()
+    if isinstance(model, Unavailable):
+        return Check("risk model", False, f"rules decide alone: {model.reason} {model.detail}")
+    return Check("risk model", True, f"version {model.model.version}")
 
 
 async def _overdue_check() -> list[Check]:

@@ -24,6 +24,7 @@ from core.configuration import Configuration
 PREFIX = "PURSER_"
 SIMULATOR_PREFIX = "PURSER_SIMULATOR_"
 TEST_PREFIX = "PURSER_TEST_"
+PROBLEMS_SHOWN_MAX = 3
 MASTER_KEY_SIZE = 32
 SMS_KEY_SIZE_MIN = 16
 
@@ -350,4 +351,10 @@ def _line(invalid: ValidationError, prefix: str) -> str:
         name = "".join(f"{prefix}{part}".upper() for part in error["loc"][:1])
         message = "is missing" if error["type"] == "missing" else error["msg"]
         problems.append(f"{name} {message.removeprefix('Value error, ')}".strip())
+    if len(problems) > PROBLEMS_SHOWN_MAX:
+        # Nothing was set at all: most likely a command in another terminal than `make run`.
+        more = len(problems) - PROBLEMS_SHOWN_MAX
+        problems[PROBLEMS_SHOWN_MAX:] = [
+            f"{more} more, and no development stack runs in {place().home}"
+        ]
     return "; ".join(problems)
