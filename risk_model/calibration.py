@@ -41,4 +41,5 @@ def fitted(scores: np.ndarray[Any, Any], labels: np.ndarray[Any, Any]) -> Calibr
 
 def _log_odds(scores: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     bounded = np.clip(scores, EDGE, 1 - EDGE)
-    return np.log(bounded / (1 - bounded))
+    odds: np.ndarray[Any, Any] = np.log(bounded / (1 - bounded))
+    return odds

@@ -70,5 +70,5 @@ def token_of(party_id: UUID) -> int:
 
 
 def _shortened(amount_minor: int, places: int) -> int:
-    unit = 10 ** (places - 2)
+    unit: int = 10 ** (places - 2)
     return (amount_minor + unit // 2) // unit

@@ -130,7 +130,8 @@ def _stretches(history: History) -> tuple[Array, Array, Array]:
 def _labels_known(history: History, places: Array) -> Array:
     """The frauds known when training would have begun: a later one still looks genuine."""
     begins_at = history.at[places[-1]] + DELAY_SECONDS
-    return (history.is_fraud[places] == 1) & (history.known_at[places] <= begins_at)
+    known: Array = (history.is_fraud[places] == 1) & (history.known_at[places] <= begins_at)
+    return known
 
 
 def _grown(rows: Array, labels: Array, seed: int) -> Any:

@@ -93,9 +93,8 @@ def _starts(world: World, customers: Column, random: Random, lived_days: float) 
 
 def _spread(starts: Column, counts: Column, seconds: Column, random: Random) -> Column:
     """For each case `counts` instants within `seconds` of its start."""
-    return np.repeat(starts, counts) + (
-        random.random(counts.sum()) * np.repeat(seconds, counts)
-    ).astype(np.int64)
+    later: Column = random.random(counts.sum()) * np.repeat(seconds, counts)
+    return np.repeat(starts, counts) + later.astype(np.int64)
 
 
 def _payments(
@@ -104,7 +103,7 @@ def _payments(
     kept = at < world.ends_at
     return history_of(
         at[kept],
-        np.int8(operation),
+        operation,
         world.merchants_count + customers[kept],
         party[kept],
         bounded(amounts[kept]),
@@ -193,9 +192,7 @@ def _payout_takeovers(world: World, cases: int, random: Random) -> History:
     taken = 7 * earned_a_day(world, merchants) * random.lognormal(1.5, 0.4, cases)
     amounts = bounded(taken * 100)
     kept = at < world.ends_at
-    part = history_of(
-        at[kept], np.int8(PAYOUT), merchants[kept], np.zeros(kept.sum()), amounts[kept]
-    )
+    part = history_of(at[kept], PAYOUT, merchants[kept], np.zeros(kept.sum()), amounts[kept])
     return _told(part, "payout takeover", random, 1.5)
 
 

@@ -187,7 +187,8 @@ def usual_amounts(
 def earned_a_day(world: World, merchants: Column) -> Column:
     """What these merchants earn on a day, about, in major units."""
     price = np.exp(CATEGORIES[world.category[merchants], 0])
-    return 5 * price * world.popularity[merchants] * world.merchants_count
+    earned: Column = 5 * price * world.popularity[merchants] * world.merchants_count
+    return earned
 
 
 def bounded(hundredths: Column) -> Column:
@@ -196,9 +197,9 @@ def bounded(hundredths: Column) -> Column:
 
 
 def history_of(
-    at: Column, operation: Column, payer: Column, counterparty: Column, hundredths: Column
+    at: Column, operation: Column | int, payer: Column, counterparty: Column, hundredths: Column
 ) -> History:
-    """A history of genuine payments."""
+    """A history of genuine payments; one operation stands for all where it is a number."""
     count = len(at)
     return History(
         at=at.astype(np.int64),
@@ -239,7 +240,8 @@ def _instants(
     awake = np.where(random.random(count) < 0.12, random.uniform(0, 24, count), awake)
     hour = (world.waking_hour[customers] + awake) % 24
     at = day * DAY + (hour * 3_600).astype(np.int64)
-    return np.clip(np.maximum(at, since), STARTS_AT, world.ends_at - 1)
+    within: Column = np.clip(np.maximum(at, since), STARTS_AT, world.ends_at - 1)
+    return within
 
 
 def _of_customers(world: World, random: np.random.Generator) -> History:
@@ -286,9 +288,7 @@ def _sprees(world: World, history: History, random: np.random.Generator) -> Hist
     fresh = usual_amounts(world, customers, merchants, at, random)
     hundredths = np.where(alike, history.hundredths[begun], fresh)
     kept = at < world.ends_at
-    return history_of(
-        at[kept], np.int8(PAY), history.payer[begun][kept], merchants[kept], hundredths[kept]
-    )
+    return history_of(at[kept], PAY, history.payer[begun][kept], merchants[kept], hundredths[kept])
 
 
 def _counterparties(
@@ -336,6 +336,4 @@ def _of_merchants(world: World, random: np.random.Generator) -> History:
     earned = earned_a_day(world, merchants) * rhythm[merchants]
     hundredths = bounded(earned * random.lognormal(0, 0.35, len(day)) * 100)
     kept = at < world.ends_at
-    return history_of(
-        at[kept], np.int8(PAYOUT), merchants[kept], np.zeros(kept.sum()), hundredths[kept]
-    )
+    return history_of(at[kept], PAYOUT, merchants[kept], np.zeros(kept.sum()), hundredths[kept])

@@ -114,7 +114,8 @@ def _exported(trees: Any) -> bytes:
             options={id(trees): {"zipmap": False, "output_class_labels": False}},
             target_opset={"": 18, "ai.onnx.ml": 3},
         )
-    return graph.SerializeToString()  # type: ignore[no-any-return]
+    serialized: bytes = graph.SerializeToString()
+    return serialized
 
 
 def _kept(trees: Any) -> bytes:
@@ -129,7 +130,7 @@ def _golden_rows(fitted: Fitted, seed: int) -> Array:
     random = np.random.default_rng(seed)
     rows = fitted.rows[fitted.held_out]
     ranked = np.argsort(fitted.probabilities(rows), kind="stable")
-    golden = rows[ranked[np.linspace(0, len(ranked) - 1, GOLDEN_ROWS).astype(int)]].copy()
+    golden: Array = rows[ranked[np.linspace(0, len(ranked) - 1, GOLDEN_ROWS).astype(int)]].copy()
     nodes = [predictor.nodes for step in fitted.trees._predictors for predictor in step]
     splits = [node for tree in nodes for node in tree if not node["is_leaf"]]
     for row in range(0, len(golden), 2):
