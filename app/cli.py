@@ -195,7 +195,20 @@ def _expected(error: Exception) -> str | None:
         return str(error)
     if isinstance(error, (ConnectionError, PermissionError, FileNotFoundError)):
         return str(error) or type(error).__name__
-    return None
+    return _refused_by_the_database(error)
+
+
+def _refused_by_the_database(error: Exception) -> str | None:
+    """A wrong password or database; what else PostgreSQL refuses is a bug of ours."""
+    import asyncpg
+
+    kinds = (
+        asyncpg.InvalidAuthorizationSpecificationError,
+        asyncpg.InvalidCatalogNameError,
+        asyncpg.TooManyConnectionsError,
+        asyncpg.CannotConnectNowError,
+    )
+    return f"the database refuses: {error}" if isinstance(error, kinds) else None
 
 
 if __name__ == "__main__":

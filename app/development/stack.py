@@ -40,7 +40,7 @@ PLAIN_WIDTH = 110
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run: `variables` are the settings of its processes, `owner_url` is the migrator's."""
+    """One run: `variables` are the settings of its processes."""
 
     home: Home
     place: Place
@@ -50,8 +50,6 @@ class Run:
     console: Console
     simulator_url: str
     variables: dict[str, str] = field(repr=False)
-    owner_url: str = field(repr=False)
-    fresh: bool
 
     @property
     def public_url(self) -> str:
@@ -108,7 +106,10 @@ async def _servers(home: Home, place: Place, console: Console) -> AsyncIterator[
     sockets = socket_folder()
     supervisor = Supervisor(home, sockets)
     try:
-        variables = run_variables(home, place, secrets, sockets) | given
+        variables = run_variables(home, place, secrets, sockets)
+        if "PURSER_DATABASE_URL" in given:
+            del variables["PURSER_OWNER_DATABASE_URL"]
+        variables |= given
         fresh = False
         if "PURSER_DATABASE_URL" not in given:
             fresh = await _start_postgres(home, secrets, sockets, supervisor)
@@ -130,8 +131,6 @@ async def _servers(home: Home, place: Place, console: Console) -> AsyncIterator[
             console=console,
             simulator_url=variables["PURSER_SIMULATOR_PUBLIC_URL"],
             variables=variables,
-            owner_url=variables.get("PURSER_OWNER_DATABASE_URL", ""),
-            fresh=fresh,
         )
     finally:
         home.environment_file.unlink(missing_ok=True)
@@ -174,10 +173,9 @@ async def _trained(training: asyncio.Task[None]) -> str:
 async def _migrate(stack: Run) -> None:
     from migrations.apply import apply
 
-    embedded = "PURSER_DATABASE_URL" not in settings.given()
-    owner_url = stack.owner_url if embedded else settings.owner_database_url()
+    owner_url = settings.owner_database_url()
     await apply(owner_url)
-    if embedded:
+    if "PURSER_DATABASE_URL" not in settings.given():
         await postgres.set_password(owner_url, "purser_app", stack.secrets.application_password)
 
 
