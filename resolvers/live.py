@@ -8,14 +8,15 @@ stream.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncGenerator
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from typing import Annotated
 
 import strawberry
 
 from core import clock, hub
-from core.errors import NotFound, Unauthenticated
+from core.errors import NotFound, Throttled, Unauthenticated
 from core.money import exponent
 from identity import tokens
 from identity.permissions import Permission
@@ -31,6 +32,11 @@ LOOK_AGAIN_SECONDS = 5.0
 
 SIGNED_STREAM_MS = 600_000
 """A stream that a signature opened lasts as long as a token would."""
+
+STREAMS_MAX = 40
+"""How many streams one client may have open in one process."""
+
+_streams: Counter[str] = Counter()
 
 
 @subscription(
@@ -80,7 +86,7 @@ async def looks(context: RequestContext, channel: str) -> AsyncGenerator[Request
     """
     began_ms = clock.monotonic_ms()
     changed = asyncio.Event()
-    async with hub.listen(channel) as hints:
+    async with _counted(context.client), hub.listen(channel) as hints:
 
         async def watch() -> None:
             async for _ in hints:
@@ -101,6 +107,20 @@ async def looks(context: RequestContext, channel: str) -> AsyncGenerator[Request
             watcher.cancel()
             with suppress(asyncio.CancelledError):
                 await watcher
+
+
+@asynccontextmanager
+async def _counted(client: str) -> AsyncGenerator[None, None]:
+    """One of the client's streams: each costs a connection to Valkey, so they have an end."""
+    if _streams[client] >= STREAMS_MAX:
+        raise Throttled("Too many streams at once.")
+    _streams[client] += 1
+    try:
+        yield
+    finally:
+        _streams[client] -= 1
+        if not _streams[client]:
+            del _streams[client]
 
 
 async def _check_again(context: RequestContext, began_ms: float) -> None:

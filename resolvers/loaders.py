@@ -23,6 +23,7 @@ from payments.values import Attempt, Challenge, Operation, Order
 from resolvers import views
 from schema import books, orders, parties, risk, webhooks
 from schema.connections import Connection, Page, connection_of
+from schema.context import Load
 from schema.cursors import make_cursor, read_cursor
 from schema.enums import BalanceBucket
 from schema.node import Node
@@ -250,6 +251,10 @@ class Loaders:
             return [found.get(key, "") for key in keys]
 
         return DataLoader(load)
+
+
+IMPLEMENTS: type[Load] = Loaders
+"""Keeps the two in step: a type checker refuses a method that is missing or differs."""
 
 
 def _one(

@@ -1,17 +1,17 @@
-"""Root fields of Mutation about merchants: their keys and tokens, and what operators change."""
+"""Root fields of Mutation about merchants' keys, and the tokens for their own tools."""
 
 from __future__ import annotations
 
 import uuid
 
 from core.errors import InvalidArgument, NotFound
-from identity import merchant_keys, merchants, operators
+from identity import merchant_keys
 from identity.merchant_keys import KeyView
-from identity.permissions import Permission, require
+from identity.permissions import Permission
 from resolvers import views
 from resolvers.context import Info
-from resolvers.given import merchant_of, optional_text, text
-from resolvers.guard import PUBLIC, mutation
+from resolvers.given import merchant_of, optional_text
+from resolvers.guard import mutation
 from schema import inputs, payloads
 from schema.node import key_of
 
@@ -85,52 +85,6 @@ async def merchant_key_revoke(
     merchant_id = merchant_of(asker, input.merchant_id)
     key = await merchant_keys.revoke_key(merchant_id, key_id, by=asker)
     return payloads.MerchantKeyRevokePayload(merchant_key=views.merchant_key(key))
-
-
-@mutation(
-    PUBLIC,
-    payloads.OperatorLoginPayload,
-    "Sign an operator in. Ten wrong passwords in a row lock the address for half an hour.",
-    sensitive=True,
-)
-async def operator_login(
-    info: Info, input: inputs.OperatorLoginInput
-) -> payloads.OperatorLoginPayload:
-    tokens = await operators.login(text(input.email, "email"), text(input.password, "password"))
-    return payloads.OperatorLoginPayload(tokens=views.tokens(tokens))
-
-
-@mutation(Permission.MERCHANT_REGISTER, payloads.MerchantRegisterPayload, "Register a merchant.")
-async def merchant_register(
-    info: Info, input: inputs.MerchantRegisterInput
-) -> payloads.MerchantRegisterPayload:
-    found = await merchants.register_merchant(
-        text(input.name, "name"),
-        currencies=input.currencies,
-        fee_rate_millionths=input.fee_rate_millionths,
-        payment_limit_minor=int(input.payment_limit_minor),
-        by=info.context.asker,
-    )
-    return payloads.MerchantRegisterPayload(merchant=views.merchant(found))
-
-
-@mutation(
-    Permission.MERCHANT_SUSPEND,
-    payloads.MerchantUpdatePayload,
-    "Stop a merchant's trade or take that back; an administrator may change its fee too.",
-)
-async def merchant_update(
-    info: Info, input: inputs.MerchantUpdateInput
-) -> payloads.MerchantUpdatePayload:
-    asker = info.context.asker
-    merchant_id = key_of("Merchant", input.merchant_id, "merchantId")
-    found = await merchants.read_merchant(asker, merchant_id)
-    if input.fee_rate_millionths is not None:
-        require(asker, Permission.MERCHANT_REGISTER)
-        found = await merchants.set_fee_rate(merchant_id, input.fee_rate_millionths, by=asker)
-    if input.status is not None:
-        found = await merchants.set_merchant_status(merchant_id, input.status.value, by=asker)
-    return payloads.MerchantUpdatePayload(merchant=views.merchant(found))
 
 
 async def _new_key(

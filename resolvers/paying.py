@@ -13,13 +13,12 @@ from core import clock, configuration, hub, ids
 from core.configuration import PLATFORM_MERCHANT_ID
 from core.errors import Forbidden, InvalidArgument, PurserError
 from identity.permissions import Permission, require
-from payments import challenges, pipeline, queries, settlement
+from payments import challenges, pipeline, queries
 from payments.states import OperationType, OrderState
 from payments.values import (
     Answer,
     AnswerChallenge,
     CloseOrder,
-    DecideReview,
     OpenOrder,
     RefundOrder,
 )
@@ -59,7 +58,7 @@ async def top_up(info: Info, input: inputs.TopUpInput) -> payloads.TopUpPayload:
             return_url=optional_text(input.return_url, "returnUrl"),
         )
     )
-    payload = _payload(payloads.TopUpPayload, info, answer)
+    payload = payload_of(payloads.TopUpPayload, info, answer)
     if answer.order is not None and answer.refusal is None:
         # The bank's page is what this answer is for, also where the first answer was lost.
         seen = await _after_the_bank_answered(info, answer.order)
@@ -96,7 +95,7 @@ async def pay(info: Info, input: inputs.PayInput) -> payloads.PayPayload:
             effective_at=input.effective_at,
         )
     )
-    return _payload(payloads.PayPayload, info, answer)
+    return payload_of(payloads.PayPayload, info, answer)
 
 
 @mutation(
@@ -119,7 +118,7 @@ async def transfer(info: Info, input: inputs.TransferInput) -> payloads.Transfer
             payee_customer_id=key_of("Customer", input.payee_id, "payeeId"),
         )
     )
-    return _payload(payloads.TransferPayload, info, answer)
+    return payload_of(payloads.TransferPayload, info, answer)
 
 
 @mutation(
@@ -159,7 +158,7 @@ async def challenge_answer(
             unchecked_code=optional_text(code, "proof"),
         )
     )
-    return _payload(payloads.ChallengeAnswerPayload, info, answer)
+    return payload_of(payloads.ChallengeAnswerPayload, info, answer)
 
 
 @mutation(
@@ -175,7 +174,7 @@ async def order_close(info: Info, input: inputs.OrderCloseInput) -> payloads.Ord
             order_id=key_of("Order", input.order_id, "orderId"),
         )
     )
-    return _payload(payloads.OrderClosePayload, info, answer)
+    return payload_of(payloads.OrderClosePayload, info, answer)
 
 
 @mutation(
@@ -194,7 +193,7 @@ async def refund(info: Info, input: inputs.RefundInput) -> payloads.RefundPayloa
             description=text(input.description, "description"),
         )
     )
-    return _payload(payloads.RefundPayload, info, answer)
+    return payload_of(payloads.RefundPayload, info, answer)
 
 
 @mutation(
@@ -219,52 +218,10 @@ async def pay_out(info: Info, input: inputs.PayOutInput) -> payloads.PayOutPaylo
             description=text(input.description, "description"),
         )
     )
-    return _payload(payloads.PayOutPayload, info, answer)
+    return payload_of(payloads.PayOutPayload, info, answer)
 
 
-@mutation(
-    Permission.REVIEW_DECIDE,
-    payloads.ReviewDecidePayload,
-    "Decide on an order in review.",
-)
-async def review_decide(
-    info: Info, input: inputs.ReviewDecideInput
-) -> payloads.ReviewDecidePayload:
-    reason = text(input.reason, "reason", 256)
-    if not reason.strip():
-        raise InvalidArgument("A verdict needs a reason.", field=("reason",))
-    answer = await pipeline.accept_operation(
-        DecideReview(
-            caller=info.context.principal,
-            idempotency_key=idempotency_key(info, input.idempotency_key),
-            order_id=key_of("Order", input.order_id, "orderId"),
-            accept=bool(input.verdict.value),
-            reason=reason,
-        )
-    )
-    return _payload(payloads.ReviewDecidePayload, info, answer)
-
-
-@mutation(
-    Permission.SETTLEMENT_RUN,
-    payloads.SettlementRunPayload,
-    "Make all that is pending for a merchant available.",
-)
-async def settlement_run(
-    info: Info, input: inputs.SettlementRunInput
-) -> payloads.SettlementRunPayload:
-    answer = await settlement.run_settlement(
-        info.context.principal,
-        idempotency_key(info, input.idempotency_key),
-        key_of("Merchant", input.merchant_id, "merchantId"),
-        input.currency,
-    )
-    return payloads.SettlementRunPayload(
-        settlement=views.settlement(answer.settlement), idempotent_replay=answer.replay
-    )
-
-
-def _payload(kind: type[P], info: Info, answer: Answer) -> P:
+def payload_of(kind: type[P], info: Info, answer: Answer) -> P:
     """What was committed, shown as the caller may see it."""
     asker = info.context.asker
     order, operation = answer.order, answer.operation

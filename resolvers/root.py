@@ -23,7 +23,7 @@ from strawberry.types import ExecutionContext
 from strawberry.types.field import StrawberryField
 
 from identity.permissions import Permission
-from resolvers import customers, hooks, live, merchants, paying, reads
+from resolvers import customers, hooks, live, merchants, operators, paying, reads
 from resolvers.extensions import CarefulParserCache, Costs, FreshContext, LimitedValidation
 from resolvers.faults import coded
 from resolvers.guard import PUBLIC
@@ -76,11 +76,11 @@ MUTATIONS = [
     merchants.merchant_key_create,
     merchants.merchant_key_rotate,
     merchants.merchant_key_revoke,
-    merchants.operator_login,
-    merchants.merchant_register,
-    merchants.merchant_update,
-    paying.settlement_run,
-    paying.review_decide,
+    operators.operator_login,
+    operators.merchant_register,
+    operators.merchant_update,
+    operators.settlement_run,
+    operators.review_decide,
 ]
 SUBSCRIPTIONS = [live.order_updated, live.wallet_updated]
 

@@ -115,6 +115,21 @@ async def test_each_hostile_document_is_refused_with_a_code_and_little_work(
         assert time.process_time() - began < 2 * CPU_SECONDS_MAX, name
 
 
+CONTROLS = ("11 roots", "100 aliases", "two logins", "a page of pages")
+
+
+async def test_the_control_without_our_limits_lets_them_through(
+    api: Api, person: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("resolvers.extensions._limit_errors", lambda *_: ())
+    monkeypatch.setattr("resolvers.extensions.COST_MAX", 10**9)
+    for name in CONTROLS:
+        answer = await api.ask(DOCUMENTS[name] + " # control", token=person.token)
+        codes = {error["extensions"]["code"] for error in answer.get("errors", [])}
+        assert "QUERY_TOO_COSTLY" not in codes, name
+        assert answer.get("data") is not None or codes == {"THROTTLED"}, (name, answer)
+
+
 async def test_a_hostile_document_keeps_nobody_waiting(api: Api, person: Person) -> None:
     longest = 0.0
 

@@ -257,6 +257,24 @@ async def test_a_connection_has_an_end_of_subscriptions(server: str, person: Per
         assert kinds.count("next") == 20
 
 
+async def test_a_client_has_an_end_of_streams_over_all_its_connections(
+    server: str, person: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("resolvers.live.STREAMS_MAX", 1)
+    async with listening(server, person.token) as one, listening(server, person.token) as two:
+        await one.subscribe(WALLET)
+        assert (await one.next())["type"] == "next"
+        await two.subscribe(WALLET)
+        assert _code(await two.next()) == "THROTTLED"
+        await one.send(id="1", type="complete")
+        for number in range(2, 50):
+            await two.subscribe(WALLET, name=str(number))
+            answer = await two.next()
+            if answer["type"] == "next" and not answer["payload"].get("errors"):
+                return
+        pytest.fail("what one connection gave back the other never got")
+
+
 async def test_server_sent_events_carry_the_same(
     server: str, api: Api, person: Person, shop: Shop
 ) -> None:

@@ -186,6 +186,24 @@ async def test_money_that_takes_too_long_is_answered_unknown_and_goes_on(
     assert again["idempotentReplay"] is True
 
 
+async def test_a_read_that_takes_too_long_is_ended(
+    api: Api, person: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = asyncio.Event()
+
+    async def slow(*_: Any, **__: Any) -> Any:
+        try:
+            await asyncio.sleep(5)
+        finally:
+            ended.set()
+
+    monkeypatch.setattr("payments.queries.read_orders_page", slow)
+    monkeypatch.setattr("resolvers.context.DEADLINE_MS", 200)
+    answer = await api.ask("{ orders(first: 1) { nodes { id } } }", token=person.token)
+    assert code_of(answer) == "BUSY"
+    await asyncio.wait_for(ended.wait(), 1)
+
+
 async def test_each_answer_tells_what_it_cost(api: Api, person: Person) -> None:
     answer = await api.ask("{ orders(first: 50) { nodes { id } } }", token=person.token)
     cost = answer["extensions"]["cost"]

@@ -107,7 +107,7 @@ def guards(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
     if request.param == "guards taken out":
         monkeypatch.setattr("resolvers.guard.require", lambda caller, permission: caller)
         monkeypatch.setattr("resolvers.loaders.allows", lambda caller, permission: True)
-        monkeypatch.setattr("resolvers.merchants.require", lambda caller, permission: caller)
+        monkeypatch.setattr("resolvers.operators.require", lambda caller, permission: caller)
         monkeypatch.setattr("resolvers.paying.require", lambda caller, permission: caller)
     return str(request.param)
 
