@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 from core import configuration
 from core.phase import statement
 
-POSTGRES_VERSION_MIN = 150_000
+POSTGRES_VERSION_MIN = 160_000
 DURABLE = ("fsync", "synchronous_commit", "full_page_writes")
 TIMEOUTS_MS = {
     "statement_timeout": 5_000,
