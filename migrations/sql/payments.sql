@@ -40,6 +40,7 @@ ALTER TABLE attempt
     ADD CONSTRAINT attempt_of_operation FOREIGN KEY (operation_id) REFERENCES operation,
     ADD CONSTRAINT attempt_number UNIQUE (channel, channel_request_number);
 CREATE INDEX attempt_by_order ON attempt (order_id);
+CREATE INDEX attempt_by_operation ON attempt (operation_id);
 
 ALTER TABLE channel_event
     ADD CONSTRAINT channel_event_key UNIQUE (channel, event_key),
