@@ -1,4 +1,4 @@
-"""What the books moved for given orders: one side of the check that orders' money is their postings."""
+"""What the books moved for given orders: one side of the proof that orders are their postings."""
 
 from __future__ import annotations
 
