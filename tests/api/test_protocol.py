@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
+import httpx2
 import orjson
 import pytest
+from strawberry.extensions import parser_cache, validation_cache
 
 from app.asgi import make_application
 from core import configuration
 from core.configuration import Configuration
+from core.phase import phase
+from core.principal import SYSTEM
 from payments import pipeline
 from resolvers import guard
 from tests.api.conftest import Api, Person, Shop, paying
@@ -264,6 +269,45 @@ async def test_health_and_keys_stand_beside_the_endpoint(api: Api) -> None:
     assert all("d" not in key for key in keys)
 
 
+async def test_health_answers_while_every_connection_is_in_use(api: Api, person: Person) -> None:
+    release = asyncio.Event()
+
+    async def hold() -> None:
+        async with phase(SYSTEM):
+            await release.wait()
+
+    holders = [asyncio.create_task(hold()) for _ in range(10)]
+    await asyncio.sleep(0.2)
+    began = time.perf_counter()
+    assert (await api.http.get("/health/ready")).status_code == 200
+    assert (await api.http.get("/health/live")).status_code == 200
+    assert time.perf_counter() - began < 1.0
+    refused = await api.http.post(
+        "/graphql",
+        json={"query": "{ viewer { kind } }"},
+        headers={"authorization": f"Bearer {person.token}"},
+    )
+    assert refused.status_code == 503
+    assert code_of(refused.json()) == "BUSY"
+    release.set()
+    await asyncio.gather(*holders)
+
+
+async def test_readiness_turns_when_the_database_is_gone(
+    api: Api, configuration: Configuration
+) -> None:
+    _install(configuration, database_url="postgresql://nobody@127.0.0.1:1/nothing")
+    application = make_application(connects=False)
+    transport = httpx2.ASGITransport(app=application)
+    async with httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1") as http:
+        began = time.perf_counter()
+        answer = await http.get("/health/ready")
+        assert time.perf_counter() - began < 2.0
+    await application.state.probe.close()
+    assert answer.status_code == 503
+    assert answer.json()["database"] == "down"
+
+
 async def test_an_unknown_channel_and_a_forged_callback_are_refused(api: Api) -> None:
     assert (await api.http.post("/callbacks/nowhere", content=b"{}")).status_code == 404
     assert (await api.http.post("/callbacks/bank", content=b"{}")).status_code == 401
@@ -296,6 +340,17 @@ async def test_the_schema_is_shown_to_those_who_signed_in_or_in_development(
     _install(configuration, environment="sandbox")
     assert code_of(await api.ask(document)) == "FORBIDDEN"
     assert "errors" not in await api.ask(document, token=person.token)
+
+
+async def test_a_document_that_was_seen_is_neither_parsed_nor_validated_again(api: Api) -> None:
+    parsed = parser_cache._get_parse_cache(parser_cache.DEFAULT_MAXSIZE)
+    validated = validation_cache._get_validate_cache(validation_cache.DEFAULT_MAXSIZE)
+    await api.ask("{ __typename } # seen")
+    before = parsed.cache_info(), validated.cache_info()  # type: ignore[attr-defined]
+    await api.ask("{ __typename } # seen")
+    after = parsed.cache_info(), validated.cache_info()  # type: ignore[attr-defined]
+    for old, new in zip(before, after, strict=True):
+        assert (new.hits, new.misses) == (old.hits + 1, old.misses)
 
 
 async def test_the_pinned_settings_are_those_of_the_running_server() -> None:
