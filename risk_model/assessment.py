@@ -15,6 +15,7 @@ from uuid import UUID
 
 from core import clock, configuration
 from risk_model import champion, profiles
+from risk_model.decisions import decision_row, override_row
 from risk_model.events import Event, event_of, hundredths_of, seconds_of, token_of
 from risk_model.features import SCHEMA, features, named, vector
 from risk_model.rules import (
@@ -28,53 +29,17 @@ from risk_model.rules import (
 )
 from risk_model.scoring import Reason, Scorer, Unavailable, health
 from risk_model.thresholds import strongest
+from risk_model.values import NO_PROFILE, Assessment, Profile, Subject
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Subject:
-    """The payment that is assessed. `customer_id` is its payer; a merchant's own payout has none.
-
-    `effective_at` is the instant that features read; it must be set when the payment is assessed.
-    """
-
-    operation: str
-    amount_minor: int
-    currency: str
-    customer_id: UUID | None
-    merchant_id: UUID
-    payee_customer_id: UUID | None = None
-    effective_at: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Profile:
-    """A profile as it was read; version 0 and an empty state where there is none."""
-
-    version: int
-    state: Mapping[str, Any]
-
-
-NO_PROFILE = Profile(0, {})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Assessment:
-    """A decision. `probability` and `model_version` are absent where no model scored.
-
-    `profiles` are the rows of own profiles to write, each at the version that was read plus one;
-    `profile_versions` names every profile that was read, shared ones too.
-    """
-
-    outcome: str
-    probability: float | None
-    reason_codes: tuple[str, ...]
-    rules_fired: tuple[str, ...]
-    model_version: str | None
-    features: Mapping[str, float]
-    source: str
-    latency_ms: float
-    profiles: tuple[Mapping[str, Any], ...]
-    profile_versions: Mapping[str, int]
+__all__ = [
+    "Assessment",
+    "Profile",
+    "Subject",
+    "assess",
+    "decision_row",
+    "override_row",
+    "profile_keys",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,45 +119,6 @@ def assess(
             found.append(_by_model(case, scorer, scores[place], rows[place], latency_ms))
             place += 1
     return found
-
-
-def decision_row(
-    assessment: Assessment,
-    *,
-    decision_id: UUID,
-    order_id: UUID,
-    stage: str,
-    attempt: int,
-    merchant_id: UUID,
-    customer_id: UUID | None,
-    subject: Subject,
-) -> dict[str, Any]:
-    """The row of `write_assessments()`, in JSON values."""
-    assert subject.effective_at is not None
-    payee = subject.payee_customer_id
-    return {
-        "decision_id": str(decision_id),
-        "order_id": str(order_id),
-        "stage": stage,
-        "attempt": attempt,
-        "merchant_id": str(merchant_id),
-        "customer_id": str(customer_id) if customer_id else None,
-        "payee_customer_id": str(payee) if payee else None,
-        "operation": subject.operation,
-        "amount_minor": subject.amount_minor,
-        "currency": subject.currency,
-        "effective_at": subject.effective_at.isoformat(),
-        "outcome": assessment.outcome,
-        "source": assessment.source,
-        "probability": assessment.probability,
-        "reason_codes": list(assessment.reason_codes),
-        "rules_fired": list(assessment.rules_fired),
-        "model_version": assessment.model_version,
-        "features": dict(assessment.features),
-        "feature_schema": SCHEMA,
-        "profile_versions": dict(assessment.profile_versions),
-        "latency_ms": assessment.latency_ms,
-    }
 
 
 def _own_key(subject: Subject) -> str:

@@ -45,7 +45,7 @@ PAYER_FEATURES = (
     "amount_to_largest",
     "amount_rank",  # share of the payer's last amounts of this operation that were smaller
     "habit_count",
-    "count_1h",  # counts of one hour and one day end at 16
+    "count_1h",  # counts of one hour and one day end at 12
     "count_1d",
     "count_7d",
     "count_30d",
@@ -103,7 +103,7 @@ def in_order(snapshot: Mapping[str, float]) -> list[float]:
 
 def is_odd(snapshot: Mapping[str, float]) -> bool:
     """Whether the amount was odd for its payer, as `profiles.remember` counted it."""
-    return snapshot["deviation"] > ODD_DEVIATION
+    return snapshot.get("deviation", 0.0) > ODD_DEVIATION
 
 
 def payer_features(event: Event, state: State) -> list[float]:

@@ -98,7 +98,7 @@ def _with_payment(state: State, event: Mapping[str, Any]) -> State:
     return profiles.fold(
         state,
         payment,
-        newcomer=event["features"]["is_newcomer"] > 0,
+        newcomer=event["features"].get("is_newcomer", 0) > 0,
         odd=is_odd(event["features"]),
         teaches=event["outcome"] != "BLOCK",
     )

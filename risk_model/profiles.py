@@ -4,8 +4,8 @@ A state is a small JSON document (under 2 kB) that only these functions read or 
 replays a history through the very same functions, so both worlds get the same values bit for bit.
 Each function returns a new state and never changes the one it was given.
 
-Windows are sums over buckets of one day (the last 8) and of five days (the last 7), next to the
-last 16 payments in full; all arithmetic in them is on integers. Each bucket is five numbers in one
+Windows are sums over buckets of one day (the last 7) and of five days (the last 7), next to the
+last 12 payments in full; all arithmetic in them is on integers. Each bucket is five numbers in one
 flat list: period, count, hundredths, newcomers, odd amounts.
 """
 
@@ -20,9 +20,9 @@ from risk_model.events import BETWEEN_PARTIES, OPERATIONS, Event
 State = Mapping[str, Any]
 
 DAY = 86_400
-RECENT_MAX = 16
-SEEN_MAX = 24
-DAYS_MAX = 8
+RECENT_MAX = 12
+SEEN_MAX = 20
+DAYS_MAX = 7
 PERIODS_MAX = 7
 PERIOD_DAYS = 5
 FRAUD_DAYS_MAX = 31

@@ -154,9 +154,7 @@ def _check_golden(model: ServedModel, manifest: Mapping[str, Any]) -> None:
     golden = manifest["golden"]
     rows = vector(golden["rows"])
     expected = np.array(golden["probabilities"])
-    started_ms = clock.monotonic_ms()
-    found = model.probabilities(rows)
-    took_ms = clock.monotonic_ms() - started_ms
+    found, took_ms = _timed(model, rows)
     difference = float(np.max(np.abs(found - expected), initial=0.0))
     if not difference <= GOLDEN_DIFFERENCE_MAX:
         raise _RefusedError(Reason.WRONG_SCORES, f"differs by {difference:.1e}")
@@ -165,6 +163,18 @@ def _check_golden(model: ServedModel, manifest: Mapping[str, Any]) -> None:
         raise _RefusedError(Reason.WRONG_SCORES, "a decision differs")
     if took_ms > BUDGET_MS:
         raise _RefusedError(Reason.TOO_SLOW, f"{took_ms:.0f} ms")
+
+
+def _timed(model: ServedModel, rows: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], float]:
+    """The scores, and the milliseconds of the quickest of three calls: a machine may be busy."""
+    quickest_ms = float("inf")
+    for _ in range(3):
+        started_ms = clock.monotonic_ms()
+        found = model.probabilities(rows)
+        quickest_ms = min(quickest_ms, clock.monotonic_ms() - started_ms)
+        if quickest_ms <= BUDGET_MS:
+            break
+    return found, quickest_ms
 
 
 def _bytes_of(path: Path, reason: Reason) -> bytes:

@@ -29,16 +29,21 @@ BEGIN
         RAISE EXCEPTION 'decisions were folded in another cluster: its snapshots are from the future'
             USING ERRCODE = 'data_corrupted';
     END IF;
+    -- Both queries leave out what is never folded: an analyst's override, a label that says genuine, and
+    -- a second report of the same fraud.
     SELECT max(fresh.transaction_id) INTO limit_id
     FROM (
         (SELECT d.transaction_id FROM decision d
-         WHERE d.transaction_id >= pg_snapshot_xmin(was)
+         WHERE d.source <> 'ANALYST' AND d.transaction_id >= pg_snapshot_xmin(was)
            AND NOT pg_visible_in_snapshot(d.transaction_id, was)
            AND pg_visible_in_snapshot(d.transaction_id, present)
          ORDER BY d.transaction_id LIMIT events_max)
         UNION ALL
         (SELECT l.transaction_id FROM label l
-         WHERE l.transaction_id >= pg_snapshot_xmin(was)
+         WHERE l.is_fraud AND NOT EXISTS (
+               SELECT FROM decision_fold f
+               WHERE f.decision_id = l.decision_id AND f.label_id IS NOT NULL)
+           AND l.transaction_id >= pg_snapshot_xmin(was)
            AND NOT pg_visible_in_snapshot(l.transaction_id, was)
            AND pg_visible_in_snapshot(l.transaction_id, present)
          ORDER BY l.transaction_id LIMIT events_max)
@@ -65,7 +70,6 @@ BEGIN
         SELECT l.transaction_id, d.sequence, l.known_at,
                (to_jsonb(d) - 'rules_fired' - 'reason_codes') || to_jsonb(l)
         FROM label l JOIN decision d USING (decision_id)
-        -- A fraud that several sources report is folded once.
         WHERE l.is_fraud AND NOT EXISTS (
               SELECT FROM decision_fold f
               WHERE f.decision_id = l.decision_id AND f.label_id IS NOT NULL)

@@ -79,12 +79,14 @@ async def decide(connection: asyncpg.Connection, subject: Subject) -> uuid.UUID:
     return uuid.UUID(row["decision_id"])
 
 
-async def tell(decision_id: uuid.UUID, subject: Subject, source: str, days: int = 2) -> None:
+async def tell(
+    decision_id: uuid.UUID, subject: Subject, source: str, days: int = 2, *, is_fraud: bool = True
+) -> None:
     assert subject.effective_at is not None
     async with phase(principal.SYSTEM):
         await statement(
             "INSERT INTO label (label_id, decision_id, order_id, merchant_id, customer_id,"
-            " is_fraud, source, event_at, known_at) VALUES ($1, $2, $3, $4, $5, true, $6, $7, $8)",
+            " is_fraud, source, event_at, known_at) VALUES ($1, $2, $3, $4, $5, $9, $6, $7, $8)",
             uuid.uuid4(),
             decision_id,
             uuid.uuid4(),
@@ -93,6 +95,7 @@ async def tell(decision_id: uuid.UUID, subject: Subject, source: str, days: int 
             source,
             subject.effective_at,
             subject.effective_at + timedelta(days=days),
+            is_fraud,
         )
         assert await Label.filter(decision_id=decision_id).exists()
 

@@ -147,18 +147,36 @@ def test_a_fallback_is_counted_and_logged_once_per_change(caplog: pytest.LogCapt
     assert len(warnings) == 1
 
 
-def test_after_a_slow_call_the_model_rests_and_nobody_waits_for_it() -> None:
+def test_after_three_slow_calls_the_model_rests_and_nobody_waits_for_it() -> None:
     model = FixedModel(delay_ms=30)
     scorer = Scorer(model, budget_ms=10)
-    _assessed(a_subject(), scorer)
     started_ms = clock.monotonic_ms()
     for _ in range(20):
         assert _assessed(a_subject(), scorer).source == "FALLBACK"
-    assert model.calls_count == 1
-    assert clock.monotonic_ms() - started_ms < 600
+    assert model.calls_count == 3
+    assert clock.monotonic_ms() - started_ms < 1_500
     scorer.rests_until_ms = 0.0
     model.delay_ms = 0.0
     assert _assessed(a_subject(), scorer).source == "MODEL"
+
+
+def test_one_slow_call_costs_that_payment_alone_its_score() -> None:
+    model = FixedModel(delay_ms=30)
+    scorer = Scorer(model, budget_ms=20)
+    for _ in range(6):
+        model.delay_ms = 30
+        assert _assessed(a_subject(), scorer).source == "FALLBACK"
+        model.delay_ms = 0
+        assert _assessed(a_subject(), scorer).source == "MODEL"
+
+
+def test_after_a_stall_the_model_rests_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scoring, "STALL_MS", 20.0)
+    model = FixedModel(delay_ms=30)
+    scorer = Scorer(model, budget_ms=10)
+    for _ in range(5):
+        assert _assessed(a_subject(), scorer).source == "FALLBACK"
+    assert model.calls_count == 1
 
 
 def test_a_rule_that_blocks_fires_before_the_model_is_asked() -> None:

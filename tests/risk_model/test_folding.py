@@ -160,6 +160,17 @@ async def test_a_fraud_reaches_the_merchant_once_it_is_known(owner: asyncpg.Conn
     assert await frauds_seen_by(owner, later(subject, 86_400 * 3)) == 1
 
 
+async def test_what_is_never_folded_holds_up_nothing(owner: asyncpg.Connection) -> None:
+    subject = a_subject()
+    decision_id = await decide(owner, subject)
+    await fold_shared()
+    for days in range(1, 7):
+        await tell(decision_id, subject, "REPORT", days=days, is_fraud=False)
+    await decide(owner, later(subject, 60))
+    assert await fold_shared(2) == 1
+    assert await fold_shared(2) == 0
+
+
 async def test_a_label_from_the_future_is_refused(owner: asyncpg.Connection) -> None:
     subject = a_subject()
     decision_id = await decide(owner, subject)

@@ -11,7 +11,8 @@ import pytest
 
 from core import principal
 from core.phase import phase, statement
-from risk_model.assessment import Profile, profile_keys
+from risk_model.assessment import Profile, override_row, profile_keys
+from risk_model.folding import fold_shared
 from risk_model.models import Decision, RiskProfile
 from tests.conftest import Database
 from tests.risk_model.conftest import a_subject, later
@@ -106,6 +107,34 @@ async def test_a_decision_is_made_once_for_an_order_a_stage_and_an_attempt(
     with pytest.raises(asyncpg.UniqueViolationError):
         await write(owner, [{**row, "decision_id": str(uuid.uuid4())}], ())
     await write(owner, [{**row, "decision_id": str(uuid.uuid4()), "attempt": 2}], ())
+
+
+async def test_an_analyst_overrides_by_a_row_of_their_own(owner: asyncpg.Connection) -> None:
+    subject = a_subject()
+    first = row_of(assessment_of(subject, {}), subject)
+    assert subject.customer_id is not None
+    override = override_row(
+        decision_id=uuid.uuid4(),
+        order_id=uuid.UUID(first["order_id"]),
+        attempt=1,
+        merchant_id=subject.merchant_id,
+        customer_id=subject.customer_id,
+        subject=subject,
+        accepted=False,
+        analyst="operator:somebody",
+        reason="the payer says it was not them",
+    )
+    await write(owner, [first, override], ())
+    async with phase(principal.SYSTEM):
+        rows = await Decision.all().order_by("stage")
+    assert [(row.stage, row.source, row.outcome) for row in rows] == [
+        ("PRE_AUTH", "MODEL", "ALLOW"),
+        ("REVIEW", "ANALYST", "BLOCK"),
+    ]
+    assert await fold_shared() == 1
+    anonymous = {**override, "decision_id": str(uuid.uuid4()), "attempt": 2, "decided_by": None}
+    with pytest.raises(asyncpg.CheckViolationError):
+        await write(owner, [anonymous], ())
 
 
 @pytest.mark.parametrize("table", ["decision", "label", "decision_fold"])
