@@ -1,4 +1,4 @@
-"""The values of an assessment: the payment that is judged, a profile that was read, the decision."""
+"""The values of an assessment: what is judged, a profile as it was read, the decision."""
 
 from __future__ import annotations
 
