@@ -8,6 +8,7 @@ from app import process, settings
 from app.settings import SimulatorSettingsSource
 
 GRACE_SECONDS = 8
+MESSAGE_SIZE_MAX = 64 * 1024
 
 
 def run() -> None:
@@ -22,6 +23,7 @@ def run() -> None:
         loop="uvloop",
         http="httptools",
         ws="websockets-sansio",
+        ws_max_size=MESSAGE_SIZE_MAX,
         access_log=False,
         log_config=None,
         server_header=False,

@@ -27,6 +27,20 @@ async def record(
     )
 
 
+def row_of(
+    actor: Principal, action: str, subject: str, outcome: str = "DONE", **facts: Any
+) -> dict[str, Any]:
+    """The row for the group functions, which write it in the commit of the act."""
+    return {
+        "audit_id": str(ids.new_id()),
+        "actor": str(actor)[:64],
+        "action": action,
+        "subject": subject[:128],
+        "outcome": outcome,
+        "facts": facts,
+    }
+
+
 async def record_security_event(action: str, subject: str, outcome: str, **facts: Any) -> None:
     """Write a security event in a phase of its own: it survives the refusal it belongs to."""
     if in_phase():

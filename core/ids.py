@@ -6,6 +6,7 @@ another row are derived from it, so that a second run writes the same row.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import secrets
 import uuid
@@ -27,6 +28,11 @@ def hashed_id(*parts: str) -> uuid.UUID:
     """An id from 128 bits of a SHA-256 over the parts; no two lists of parts share one."""
     joined = "\x00".join(f"{len(part)}:{part}" for part in parts)
     return uuid.UUID(bytes=hashlib.sha256(joined.encode()).digest()[:16])
+
+
+def node_id(type_name: str, key: uuid.UUID) -> str:
+    """The one id under which the outside knows an object, in the API and in webhooks alike."""
+    return base64.b64encode(f"{type_name}:{key}".encode()).decode()
 
 
 def random_token(size: int = 32) -> str:

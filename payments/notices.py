@@ -67,7 +67,7 @@ def parties(order: Order) -> tuple[Any, ...]:
 def public_order(order: Order) -> dict[str, Any]:
     """An order as a merchant may see it; no customer's id, nothing internal."""
     return {
-        "id": str(order.order_id),
+        "id": ids.node_id("Order", order.order_id),
         "merchant_order_no": order.merchant_order_no,
         "type": order.type.value,
         "state": order.state.value,

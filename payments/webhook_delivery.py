@@ -141,13 +141,21 @@ def _signed(row: Any) -> Delivery:
     return Delivery(body=body, headers=headers, **{name: row[name] for name in names})
 
 
+def _type_name(resource_kind: str) -> str:
+    """`webhook_endpoint` → `WebhookEndpoint`, as the API names its types."""
+    return "".join(word.title() for word in resource_kind.split("_"))
+
+
 def envelope(row: Any) -> dict[str, Any]:
     """A public event as the outside sees it, made of an outbox row: webhooks and subscriptions."""
     return {
         "id": str(row["event_id"]),
         "type": row["topic"],
         "created": _instant(row["created_at"]),
-        "resource": {"kind": row["resource_kind"], "id": str(row["resource_id"])},
+        "resource": {
+            "kind": row["resource_kind"],
+            "id": ids.node_id(_type_name(row["resource_kind"]), row["resource_id"]),
+        },
         "resource_version": row["resource_version"],
         "data": row["payload"],
         "api_version": API_VERSION,

@@ -12,6 +12,7 @@ import uuid
 
 import strawberry
 
+from core import ids
 from core.errors import NotFound
 
 NODE_ID_LENGTH_MAX = 128
@@ -28,7 +29,7 @@ class Node:
 
 def node_id(type_name: str, key: uuid.UUID) -> strawberry.ID:
     """The global id of one object."""
-    return strawberry.ID(base64.b64encode(f"{type_name}:{key}".encode()).decode())
+    return strawberry.ID(ids.node_id(type_name, key))
 
 
 def parse_node_id(unchecked_id: str) -> tuple[str, uuid.UUID]:

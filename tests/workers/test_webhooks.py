@@ -59,7 +59,7 @@ async def test_an_event_arrives_signed_and_in_the_standard_form(
         "id", "type", "created", "resource", "resource_version", "data", "api_version",
     }  # fmt: skip
     assert verified["type"] == "order.succeeded"
-    assert verified["resource"] == {"kind": "order", "id": str(order_id)}
+    assert verified["resource"] == {"kind": "order", "id": ids.node_id("Order", order_id)}
     assert verified["resource_version"] == 3
     assert verified["data"] == {"order": {"state": "X"}}
     datetime.fromisoformat(verified["created"])
