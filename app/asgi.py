@@ -19,7 +19,14 @@ from starlette.routing import Route, WebSocketRoute
 from app import explorer, process
 from app.edge import Edge
 from app.health import Probe
-from core.errors import Busy, IncorrectDetails, NotFound, OutcomeUnknown, SignatureInvalid
+from core.errors import (
+    Busy,
+    IncorrectDetails,
+    InvalidArgument,
+    NotFound,
+    OutcomeUnknown,
+    SignatureInvalid,
+)
 from identity import tokens
 from payments.callbacks import apply_callback
 from resolvers import guard, throttle
@@ -33,6 +40,12 @@ REQUEST_SIZE_MAX = 64 * 1024
 CALLBACK_SIZE_MAX = 256 * 1024
 CALLBACK_SECONDS = 10.0
 REFUSED = b"refused"
+REFUSED_STATUS = {
+    "SIGNATURE_INVALID": 401,
+    "NOT_FOUND": 404,
+    "INCORRECT_DETAILS": 409,
+    "INVALID_ARGUMENT": 400,
+}
 
 
 def make_application(*, connects: bool = True) -> Starlette:
@@ -90,8 +103,8 @@ async def callback(request: Request) -> Response:
     try:
         async with asyncio.timeout(CALLBACK_SECONDS):
             acknowledged = await asyncio.shield(applying)
-    except (SignatureInvalid, NotFound, IncorrectDetails) as error:
-        return Response(REFUSED, {"NOT_FOUND": 404, "INCORRECT_DETAILS": 409}.get(error.code, 401))
+    except (SignatureInvalid, NotFound, IncorrectDetails, InvalidArgument) as error:
+        return Response(REFUSED, REFUSED_STATUS[error.code])
     except (Busy, OutcomeUnknown, TimeoutError):
         return Response(b"later", 503)
     return Response(acknowledged.body, acknowledged.status, dict(acknowledged.headers))

@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -58,6 +59,9 @@ class Edge:
 
         try:
             await self.app(scope, receive, with_headers)
+        except ClientDisconnect:
+            # Whoever asked went away before the question was complete; nobody waits for an answer.
+            log.info("a client went away")
         except Exception:
             # The last edge: whatever slipped through is our bug, masked outside and loud inside.
             error_id = str(ids.new_id())

@@ -18,7 +18,14 @@ from channels.contract import Acknowledgement, CallbackEvent, Result, ResultKind
 from channels.registry import channel as channel_of
 from core import audit, configuration, ids
 from core.crash import crash_point
-from core.errors import IncorrectDetails, NotFound, SignatureInvalid
+from core.errors import (
+    Busy,
+    IncorrectDetails,
+    NotFound,
+    OutcomeUnknown,
+    PurserError,
+    SignatureInvalid,
+)
 from core.phase import phase, statement
 from core.principal import SYSTEM, Principal
 from payments.group import Selector
@@ -81,7 +88,10 @@ async def apply_event(event: Mapping[str, Any]) -> None:
 
 
 async def apply_unapplied(limit: int = 50) -> int:
-    """Apply what a crash left behind; returns how many events were looked at."""
+    """Apply what a crash left behind; returns how many events were applied.
+
+    One that breaks is left for the next time and keeps no other waiting.
+    """
     async with phase(SYSTEM):
         rows = await statement(
             """SELECT channel_event_id, channel, event_key, channel_request_number, parsed
@@ -92,9 +102,18 @@ async def apply_unapplied(limit: int = 50) -> int:
             limit,
             UNAPPLIED_AFTER_SECONDS,
         )
+    applied_count = 0
     for row in rows:
-        await apply_event(row)
-    return len(rows)
+        try:
+            await apply_event(row)
+            applied_count += 1
+        except Busy:
+            raise
+        except PurserError as error:
+            log.warning("event %s not applied: %s", row["event_key"], error.code)
+        except Exception:
+            log.exception("applying event %s broke", row["event_key"])
+    return applied_count
 
 
 async def _store(event: CallbackEvent) -> Mapping[str, Any]:
@@ -133,7 +152,10 @@ async def _store(event: CallbackEvent) -> Mapping[str, Any]:
 
 
 async def _confirmed(event: Mapping[str, Any], result: Result) -> Result:
-    """A large success counts only once the channel says it again when asked."""
+    """A large success counts only once the channel says it again when asked.
+
+    Raises `OutcomeUnknown` where the channel cannot be asked now: the event stays unapplied.
+    """
     limit = configuration.current().callback_confirm_over_minor
     if result.kind is not ResultKind.SUCCESS or (result.amount_minor or 0) <= limit:
         return result
@@ -141,6 +163,8 @@ async def _confirmed(event: Mapping[str, Any], result: Result) -> Result:
     assert module is not None
     number = event["channel_request_number"]
     asked = await breaker.guarded(event["channel"], "query", lambda: module.query(number))
+    if asked.kind in (ResultKind.UNKNOWN, ResultKind.NOT_SENT):
+        raise OutcomeUnknown()
     return replace(asked, event_id=result.event_id)
 
 

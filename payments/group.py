@@ -104,6 +104,7 @@ class Effects:
     applied_events: tuple[Mapping[str, Any], ...] = ()
     passwordless_use: PasswordlessUse | None = None
     entry: Entry | None = None
+    audits: tuple[Mapping[str, Any], ...] = ()
     events: tuple[Event, ...] = ()
     public_events: tuple[Event, ...] = ()
     refusal: PurserError | None = None
@@ -221,6 +222,7 @@ def _effects(effects: Effects) -> dict[str, Any]:
         "applied_events": list(effects.applied_events),
         "passwordless_use": to_json(use) if use else {},
         "entry": effects.entry.to_json() if effects.entry else None,
+        "audits": list(effects.audits),
         "outbox": outbox,
         "result": {"order": order, "operation": operation, "refusal": _refusal(effects.refusal)},
     }

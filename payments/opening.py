@@ -7,7 +7,7 @@ pipeline commits the member that `generate_order` returns.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from types import ModuleType
 from typing import Any
 
@@ -27,7 +27,8 @@ from payments import update
 from payments.assessing import Assessed
 from payments.group import Effects, Known, Member
 from payments.notices import finish_event, order_event
-from payments.product import Event, Movement
+from payments.product import Event, Interaction, Movement
+from payments.products import payout
 from payments.products.registry import product_module
 from payments.routing import Route
 from payments.states import (
@@ -46,7 +47,12 @@ FIRST_STAGE = "PRE_AUTH"
 DISPATCH_DEADLINE_SECONDS = 15
 
 
-def met_again(request: OpenOrder, known: Known, idempotency: dict[str, str] | None) -> Member:
+def met_again(
+    request: OpenOrder,
+    known: Known,
+    details: dict[str, Any],
+    idempotency: dict[str, str] | None,
+) -> Member:
     """The order number is taken: the same order for the same body, else `OrderParamMismatch`."""
     order = known.order
     assert order is not None
@@ -57,6 +63,10 @@ def met_again(request: OpenOrder, known: Known, idempotency: dict[str, str] | No
         and order.currency == request.money.currency
         and order.payee_customer_id == request.payee_customer_id
         and (request.caller.kind == "merchant" or order.payer_customer_id == request.caller.id)
+        and (
+            request.type is not OperationType.PAYOUT
+            or payout.destination(order.details) == payout.destination(details)
+        )
     )
     if not same:
         raise OrderParamMismatch(field=("merchantOrderNo",))
@@ -140,6 +150,22 @@ def generate_order(
     )
 
 
+def _challenge(order: Order, now: datetime) -> Challenge:
+    assert order.payer_customer_id is not None
+    seconds = configuration.current().challenge_seconds
+    return Challenge(
+        challenge_id=ids.new_id(),
+        order_id=order.order_id,
+        merchant_id=order.merchant_id,
+        customer_id=order.payer_customer_id,
+        binding=binding_of(order),
+        state=ChallengeState.PENDING.value,
+        wrong_count=0,
+        expires_at=now + timedelta(seconds=seconds),
+        created_at=now,
+    )
+
+
 def opening_operation(operations: tuple[Operation, ...]) -> Operation:
     """The operation that opened the order."""
     return next(each for each in operations if each.type in OPENING_TYPES)
@@ -176,21 +202,8 @@ class _Plan:
 
     def challenged(self) -> Effects:
         order = update.asks_proof(self.order, self.now)
-        assert order.payer_customer_id is not None
-        settings = configuration.current()
-        challenge = Challenge(
-            challenge_id=ids.new_id(),
-            order_id=order.order_id,
-            merchant_id=order.merchant_id,
-            customer_id=order.payer_customer_id,
-            binding=binding_of(order),
-            state=ChallengeState.PENDING.value,
-            wrong_count=0,
-            expires_at=self.now + timedelta(seconds=settings.challenge_seconds),
-            created_at=self.now,
-        )
         effects = self._effects(order, self._waiting(), self._held())
-        return replace(effects, challenges=(challenge,))
+        return replace(effects, challenges=(_challenge(order, self.now),))
 
     def reviewed(self) -> Effects:
         seconds = configuration.current().review_seconds
@@ -267,6 +280,29 @@ def let_through(known: Known, order: Order) -> Effects:
         entry=entry,
         events=events,
         public_events=(order_event(done, operation),),
+    )
+
+
+def proof_after_review(known: Known, order: Order) -> Effects | None:
+    """An analyst's yes is not the payer's own: over the small amount the proof is asked for now.
+
+    What was held stays held. None where the product asks for none.
+    """
+    interaction = product_module(order.product).PRODUCT.interactions[order.type]
+    limit_minor = configuration.current().small_amount_limit_minor
+    if (
+        interaction is not Interaction.PROOF_OVER_SMALL_AMOUNT
+        or order.amount_minor <= limit_minor
+        or known.challenge is not None
+    ):
+        return None
+    opening = opening_operation(known.operations)
+    asked = update.asks_proof(update.next_version(order, known.now), known.now)
+    return Effects(
+        order=asked,
+        operation=opening,
+        challenges=(_challenge(asked, known.now),),
+        public_events=(order_event(asked, opening),),
     )
 
 

@@ -90,7 +90,7 @@ async def _open(request: OpenOrder) -> Answer:
     def plan(known: Known) -> Member:
         module, details = validate_parameters(request, known)
         if known.order is not None:
-            return met_again(request, known, key)
+            return met_again(request, known, details, key)
         route = choose_route(module.PRODUCT, request.type, request.money)
         assessed = assess_risk(request, known, module)
         crash_point("before_phase_a")

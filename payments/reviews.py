@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from core import audit
 from core.errors import Forbidden, InsufficientAvailable, NotFound, OperationNotSupported
 from payments.group import Effects, Known, Member
-from payments.opening import let_through, turned_away
+from payments.opening import let_through, proof_after_review, turned_away
 from payments.states import OrderState
 from payments.values import DecideReview
 
@@ -14,7 +17,8 @@ DECLINED = "REVIEW_DECLINED"
 def decide_review(
     request: DecideReview, known: Known, idempotency: dict[str, str] | None
 ) -> Member:
-    """Accept: the order goes on where it stopped. Decline: it fails and what it held is released.
+    """Accept: the order goes on where it stopped, or asks the payer for the proof that is missing.
+    Decline: it fails and what it held is released.
 
     Raises `NotFound` and `OperationNotSupported`; only an operator decides.
     """
@@ -25,11 +29,21 @@ def decide_review(
         raise NotFound("There is no such order.", field=("orderId",))
     if order.state is not OrderState.IN_REVIEW:
         raise OperationNotSupported("This order is not in review.", field=("orderId",))
+    if request.accept:
+        done = proof_after_review(known, order) or let_through(known, order)
+    else:
+        done = turned_away(known, order, DECLINED)
+    verdict = audit.row_of(
+        request.caller,
+        "REVIEW_ACCEPTED" if request.accept else "REVIEW_DECLINED",
+        f"order:{order.order_id}",
+        reason=request.reason,
+    )
     return Member(
         principal=request.caller,
         order_id=order.order_id,
         expected_version=order.version,
         idempotency=idempotency,
-        done=(let_through(known, order) if request.accept else turned_away(known, order, DECLINED)),
+        done=replace(done, audits=(verdict,)),
         refused=Effects(order=order, refusal=InsufficientAvailable(), writes_order=False),
     )

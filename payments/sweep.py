@@ -6,15 +6,19 @@ a deadline, so no order waits for the restart of the process that began it.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+from core.errors import Busy, PurserError
 from core.phase import phase, statement
 from core.principal import SYSTEM, Principal
 from payments.closing import expire
 from payments.group import Selector
 from payments.rounds import decide_and_commit
+
+log = logging.getLogger(__name__)
 
 KEYS_KEPT_DAYS = 30
 
@@ -57,7 +61,10 @@ async def late_money(limit: int = 100) -> list[UUID]:
 
 
 async def expire_orders(limit: int = 100) -> int:
-    """Close the orders whose time is over; returns how many were looked at."""
+    """Close the orders whose time is over; returns how many were dealt with.
+
+    One that breaks is left for the next time and keeps no other waiting.
+    """
     async with phase(SYSTEM):
         rows = await statement(
             """SELECT order_id, merchant_id FROM payment_order
@@ -67,10 +74,19 @@ async def expire_orders(limit: int = 100) -> int:
             ORDER BY expires_at LIMIT $1""",
             limit,
         )
+    expired_count = 0
     for row in rows:
         principal = Principal("merchant", row["merchant_id"])
-        await decide_and_commit(Selector(principal=principal, order_id=row["order_id"]), expire)
-    return len(rows)
+        selector = Selector(principal=principal, order_id=row["order_id"])
+        try:
+            expired_count += await decide_and_commit(selector, expire) is not None
+        except Busy:
+            raise
+        except PurserError as error:
+            log.warning("order %s not closed: %s", row["order_id"], error.code)
+        except Exception:
+            log.exception("closing order %s broke", row["order_id"])
+    return expired_count
 
 
 async def drop_old_keys(limit: int = 1_000) -> int:

@@ -247,6 +247,7 @@ async def _after_the_bank_answered(info: Info, accepted: OrderValue) -> OrderVal
     """The order with the bank's page, or as it stands when three seconds are over.
 
     Listens before it looks, so that no answer falls between; no transaction is open meanwhile.
+    Never raises: the top-up is accepted, whatever hinders looking at it again.
     """
     principal = info.context.principal
     newest = accepted
@@ -258,7 +259,7 @@ async def _after_the_bank_answered(info: Info, accepted: OrderValue) -> OrderVal
                     newest = found.get(accepted.order_id, newest)
                     if _is_waiting(newest):
                         await anext(hints)
-        except TimeoutError:
+        except (TimeoutError, PurserError):
             pass
     return newest
 

@@ -11,8 +11,8 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable
 from uuid import UUID
 
-from core import configuration
-from core.errors import PurserError
+from core import clock, configuration
+from core.errors import Busy, PurserError
 from identity.cleanup import forget_expired
 from payments.callbacks import apply_unapplied
 from payments.pipeline import finish_operation
@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 
 FINISHING_MAX = 16
 BATCH = 100
+RESTING_MS = 60_000.0
+"""How long an operation that broke is left alone, so that many such keep no others waiting."""
 CLEANUP_SECONDS = 60.0
 CLEANUP_BATCH = 1_000
 
@@ -54,6 +56,7 @@ class Finisher:
 
     def __init__(self) -> None:
         self._running: dict[UUID, asyncio.Task[None]] = {}
+        self._resting_until_ms: dict[UUID, float] = {}
 
     def step(self, find: FindOperations) -> Step:
         """A sweep that starts what `find` finds. It waits for nobody: a channel that hangs delays
@@ -61,10 +64,11 @@ class Finisher:
         """
 
         async def start() -> None:
-            for operation_id in await find(BATCH):
+            resting = self._resting()
+            for operation_id in await find(BATCH + len(resting)):
                 if len(self._running) >= FINISHING_MAX:
                     return
-                if operation_id not in self._running:
+                if operation_id not in self._running and operation_id not in resting:
                     task = asyncio.create_task(self._finish(operation_id))
                     self._running[operation_id] = task
 
@@ -74,12 +78,24 @@ class Finisher:
         """Wait for those that are running; each ends with its channel's time-out at the latest."""
         await asyncio.gather(*self._running.values())
 
+    def _resting(self) -> dict[UUID, float]:
+        """Those that broke lately; whoever has rested long enough is forgotten here."""
+        now_ms = clock.monotonic_ms()
+        for operation_id, until_ms in list(self._resting_until_ms.items()):
+            if until_ms <= now_ms:
+                del self._resting_until_ms[operation_id]
+        return self._resting_until_ms
+
     async def _finish(self, operation_id: UUID) -> None:
         try:
             await finish_operation(operation_id)
+        except Busy as error:
+            log.warning("operation %s not finished: %s", operation_id, error.code)
         except PurserError as error:
+            self._resting_until_ms[operation_id] = clock.monotonic_ms() + RESTING_MS
             log.warning("operation %s not finished: %s", operation_id, error.code)
         except Exception:
+            self._resting_until_ms[operation_id] = clock.monotonic_ms() + RESTING_MS
             log.exception("finishing operation %s broke", operation_id)
         finally:
             del self._running[operation_id]

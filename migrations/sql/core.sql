@@ -72,8 +72,9 @@ CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON audit_log
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
 ALTER TABLE audit_log ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 -- Anyone's phase may add a row; only operators and the system read them.
-CREATE POLICY append ON audit_log FOR INSERT TO purser_app WITH CHECK (true);
+CREATE POLICY append ON audit_log FOR INSERT TO purser_app, purser_poster WITH CHECK (true);
 CREATE POLICY read ON audit_log FOR SELECT TO purser_app USING (principal_sees(NULL));
 CREATE POLICY seal ON audit_log FOR SELECT TO purser_sealer USING (true);
 GRANT INSERT, SELECT ON audit_log TO purser_app;
+GRANT INSERT ON audit_log TO purser_poster;
 GRANT SELECT ON audit_log TO purser_sealer;

@@ -95,10 +95,13 @@ BEGIN
     FOR found IN
         SELECT n, i.result, i.input_hash = m -> 'idempotency' ->> 'input_hash' AS same
         FROM jsonb_array_elements(members) WITH ORDINALITY AS each (m, n)
-        JOIN idempotency i ON i.idempotency_id = (m -> 'idempotency' ->> 'idempotency_id')::uuid
+        LEFT JOIN idempotency i ON i.idempotency_id = (m -> 'idempotency' ->> 'idempotency_id')::uuid
         WHERE outcomes[n] = 'STORED'
     LOOP
-        IF found.same THEN
+        IF found.same IS NULL THEN
+            -- Too old, and dropped a moment ago: a fresh read finds it free.
+            outcomes[found.n] := 'STALE';
+        ELSIF found.same THEN
             effects[found.n] := jsonb_build_object('result', found.result);
         ELSE
             outcomes[found.n] := 'KEY_REUSED';
@@ -264,7 +267,7 @@ END
 $$;
 
 -- Writes the rows of members whose fate is decided: orders, operations, attempts, challenges, the
--- notes on channel events, decisions, profiles and outbox rows.
+-- notes on channel events, decisions, profiles, audit rows and outbox rows.
 CREATE OR REPLACE FUNCTION write_effects(effects jsonb) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public SET enable_seqscan = off AS
 $$
@@ -328,6 +331,11 @@ BEGIN
                          jsonb_array_elements(e -> 'decisions') AS d), '[]'),
         coalesce((SELECT jsonb_agg(p) FROM jsonb_array_elements(effects) AS e,
                          jsonb_array_elements(e -> 'profiles') AS p), '[]'));
+
+    INSERT INTO audit_log (audit_id, actor, action, subject, outcome, facts)
+    SELECT a.* FROM jsonb_array_elements(effects) AS e,
+        jsonb_to_recordset(e -> 'audits') AS a (
+            audit_id uuid, actor text, action text, subject text, outcome text, facts jsonb);
 
     -- An event that no endpoint waits for causes no job; it stays for replay.
     PERFORM write_outbox(coalesce((

@@ -106,7 +106,7 @@ async def test_an_operation_is_not_finished_twice_at_a_time(
     await finisher.finished()
     await step()
     await finisher.finished()
-    assert begun == [*found, *found]
+    assert begun == [*found, *found[1:]]  # the broken one rests
 
 
 async def test_a_hanging_channel_takes_a_bounded_number_of_places(
