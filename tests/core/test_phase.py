@@ -126,8 +126,12 @@ async def test_an_exhausted_pool_answers_busy_within_two_seconds(database: Any) 
     assert await statement("SELECT 1") != []
 
 
-async def test_two_hundred_cancelled_phases_leak_no_connection(database: Any) -> None:
+@pytest.mark.parametrize("alone", [False, True], ids=["phases", "statements"])
+async def test_two_hundred_cancelled_ones_leak_no_connection(database: Any, alone: bool) -> None:
     async def work() -> None:
+        if alone:
+            await statement("SELECT pg_sleep(0.02)")
+            return
         async with phase(SYSTEM):
             await note("CANCELLED")
             await statement("SELECT pg_sleep(0.02)")

@@ -20,9 +20,9 @@ from core import clock, ids
 from core import phase as phases
 from core.errors import IdempotencyInProgress, OutcomeUnknown
 from core.principal import SYSTEM, Principal
-from payments import rounds
+from payments import callbacks, rounds, sweep
 from payments.callbacks import apply_callback
-from payments.group import Member, Outcome
+from payments.group import Known, Member, Outcome
 from payments.idempotency import idempotency
 from payments.pipeline import accept_operation, finish_operation
 from payments.settlement import run_settlement
@@ -247,6 +247,49 @@ async def test_an_order_that_expires_and_was_paid_is_paid(world: World, bank: Si
     assert order["closed_by"] is None
     assert await world.wallet() == 10_000
     await world.assert_books()
+
+
+async def test_an_order_that_cannot_be_closed_keeps_no_other_open(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.fund(100_000)
+    broken, sound = order_id_of(await world.pay(25_000)), order_id_of(await world.pay(25_000))
+    await world.database.fetch("UPDATE payment_order SET expires_at = purser_now()")
+    real = sweep.expire
+
+    def expire(known: Known) -> Member | None:
+        if known.order is not None and known.order.order_id == broken:
+            raise ValueError("an order never goes from here to there")
+        return real(known)
+
+    monkeypatch.setattr(sweep, "expire", expire)
+    assert await expire_orders() == 1
+    states = [(await world.order(order_id))["state"] for order_id in (broken, sound)]
+    assert states == ["REQUIRES_ACTION", "CLOSED"]
+
+
+async def test_an_event_that_cannot_be_applied_keeps_no_other_back(
+    world: World, waiting: tuple[Answer, Teller], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer, teller = waiting
+    await world.database.fetch(
+        """INSERT INTO channel_event (channel_event_id, channel, event_key, kind,
+            channel_request_number, raw_body, parsed, received_at)
+        VALUES ($1, 'bank', 'event:broken', 'CALLBACK', $2, '', '{}', now() - interval '1 hour')""",
+        ids.new_id(),
+        teller.number,
+    )
+
+    async def died(event: object) -> None:
+        raise ConnectionError
+
+    monkeypatch.setattr(callbacks, "apply_event", died)
+    with pytest.raises(ConnectionError):
+        await teller.tell("SUCCESS", clock.now())
+    monkeypatch.undo()
+    monkeypatch.setattr(callbacks, "UNAPPLIED_AFTER_SECONDS", 0)
+    assert await callbacks.apply_unapplied() == 1
+    assert (await world.order(order_id_of(answer)))["state"] == "SUCCEEDED"
 
 
 async def test_an_order_that_was_never_sent_is_closed_without_being_sent(
