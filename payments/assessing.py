@@ -5,11 +5,12 @@ from __future__ import annotations
 import uuid
 from dataclasses import dataclass, replace
 from types import ModuleType
+from typing import Any
 
 from core import configuration, ids
 from payments.group import Known, PasswordlessUse
 from payments.product import Interaction
-from payments.values import OpenOrder
+from payments.values import DecideReview, OpenOrder, Order
 from risk_model import assessment as risk
 
 
@@ -34,6 +35,30 @@ def subject_of(request: OpenOrder, known: Known | None = None) -> risk.Subject:
         merchant_id=request.merchant_id,
         payee_customer_id=request.payee_customer_id,
         effective_at=at,
+    )
+
+
+def verdict_row(request: DecideReview, order: Order) -> dict[str, Any]:
+    """The analyst's decision beside the model's: a label of its own, which changes neither."""
+    subject = risk.Subject(
+        operation=order.type.value,
+        amount_minor=order.amount_minor,
+        currency=order.currency,
+        customer_id=order.payer_customer_id,
+        merchant_id=order.merchant_id,
+        payee_customer_id=order.payee_customer_id,
+        effective_at=order.effective_at,
+    )
+    return risk.override_row(
+        decision_id=ids.new_id(),
+        order_id=order.order_id,
+        attempt=1,
+        merchant_id=order.merchant_id,
+        customer_id=order.payer_customer_id,
+        subject=subject,
+        accepted=request.accept,
+        analyst=str(request.caller),
+        reason=request.reason,
     )
 
 

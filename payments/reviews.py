@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from core import audit
 from core.errors import Forbidden, InsufficientAvailable, NotFound, OperationNotSupported
+from payments.assessing import verdict_row
 from payments.group import Effects, Known, Member
 from payments.opening import let_through, proof_after_review, turned_away
 from payments.states import OrderState
@@ -44,6 +45,6 @@ def decide_review(
         order_id=order.order_id,
         expected_version=order.version,
         idempotency=idempotency,
-        done=replace(done, audits=(verdict,)),
+        done=replace(done, audits=(verdict,), decisions=(verdict_row(request, order),)),
         refused=Effects(order=order, refusal=InsufficientAvailable(), writes_order=False),
     )

@@ -168,6 +168,11 @@ async def test_a_review_holds_the_money_until_the_verdict(
     assert answer.order is not None
     assert answer.order.state is state
     assert await world.wallet() == left
+    decisions = await world.database.fetch(
+        "SELECT source, outcome FROM decision WHERE order_id = $1 ORDER BY sequence",
+        asked.order.order_id,
+    )
+    assert tuple(decisions[1]) == ("ANALYST", "ALLOW" if accept else "BLOCK")
     with pytest.raises(OperationNotSupported):
         await verdict_on(world, asked.order.order_id, accept=accept)
     await world.assert_books()

@@ -2,29 +2,6 @@
 -- were committed. It never takes "all above the last number", because numbers are given before the
 -- commit. It keeps the snapshot it has consumed and takes what that one did not see.
 
--- A snapshot in which `own` has not happened. A transaction's own id is missing from the list of those
--- in progress in its own snapshots, although it may still write more.
-CREATE OR REPLACE FUNCTION snapshot_without(snapshot pg_snapshot, own xid8) RETURNS pg_snapshot
-LANGUAGE sql IMMUTABLE PARALLEL SAFE AS
-$$
-    SELECT CASE WHEN own IS NULL OR NOT pg_visible_in_snapshot(own, snapshot) THEN snapshot
-    ELSE (SELECT format('%s:%s:%s', least(pg_snapshot_xmin(snapshot), own), pg_snapshot_xmax(snapshot),
-                        string_agg(running::text, ',' ORDER BY running))::pg_snapshot
-          FROM (SELECT pg_snapshot_xip(snapshot) UNION SELECT own) AS unfinished (running))
-    END
-$$;
-
--- A snapshot that has seen nothing from `limit_id` on: what a follower consumes in one bite.
-CREATE OR REPLACE FUNCTION snapshot_before(snapshot pg_snapshot, limit_id xid8) RETURNS pg_snapshot
-LANGUAGE sql IMMUTABLE PARALLEL SAFE AS
-$$
-    SELECT CASE WHEN limit_id IS NULL OR limit_id >= pg_snapshot_xmax(snapshot) THEN snapshot
-    ELSE (SELECT format('%s:%s:%s', least(pg_snapshot_xmin(snapshot), limit_id), limit_id,
-                        string_agg(running::text, ',' ORDER BY running))::pg_snapshot
-          FROM pg_snapshot_xip(snapshot) AS running WHERE running < limit_id)
-    END
-$$;
-
 -- Rolls up some accounts, here and now, under their locks, which it takes in ascending order. Postings of
 -- the transaction that runs it stay for the next time: it may still write more of them. A second call
 -- finds nothing new and adds nothing. The sum and the snapshot are read by one statement, hence from
@@ -144,7 +121,5 @@ $$;
 
 REVOKE ALL ON FUNCTION roll_up_accounts(uuid[]), roll_up(integer), unfollowed(pg_snapshot, integer)
     FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION snapshot_without(pg_snapshot, xid8), snapshot_before(pg_snapshot, xid8)
-    TO purser_poster, purser_sealer, purser_reader;
 GRANT EXECUTE ON FUNCTION unfollowed(pg_snapshot, integer) TO purser_poster, purser_sealer;
 GRANT EXECUTE ON FUNCTION roll_up(integer) TO purser_app;
