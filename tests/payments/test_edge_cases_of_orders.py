@@ -485,7 +485,7 @@ async def test_a_payout_of_unknown_outcome_is_not_sent_again_and_not_cancelled(
     await settled(world, 20_000)
     await bank.fault("PAY_OUT", "DROP_AFTER_COMMIT")
     await bank.fault("QUERY", "ERROR_BEFORE_COMMIT", count=None)
-    answer = await world.pay_out(10_000)
+    answer = await world.pay_out(10_000, "62220000111105")
     assert answer.operation is not None
     await world.run_jobs()
     rows = await world.database.fetch("SELECT state FROM operation WHERE type = 'PAYOUT'")

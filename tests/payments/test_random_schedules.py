@@ -48,7 +48,7 @@ from tests.channels.conftest import Simulator
 from tests.payments.conftest import CURRENCY, World
 from wallet import ledger
 
-SCHEDULES = os.environ.get("PURSER_TEST_SCHEDULES", "1-36")
+SCHEDULES = os.environ.get("PURSER_TEST_SCHEDULES", "1-30")
 FIRST, LAST = (int(part) for part in SCHEDULES.split("-"))
 BATCHES = 6
 FUNDED_MINOR = 60_000
