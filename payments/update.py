@@ -30,6 +30,8 @@ CALL_LIMIT_SECONDS = 20
 QUERY_SCHEDULE_SECONDS = (0, *(60,) * 5, 300, 600, 1_200, 1_800, 3_600, *(86_400,) * 5)
 """Waits before each query of an unresolved operation; after the last one it needs attention."""
 FIRST_PENDING_STEP = 1
+UNANSWERED = ("QUERIES_EXHAUSTED", "CLOSE_UNANSWERED")
+"""Reasons for attention that end with the channel's answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,6 +197,16 @@ def answered(
     here = Change(order=order, operation=operation, attempt=_noted(attempt, result, now))
     if _is_outdated(operation, attempt, result):
         return Change(order=order, operation=operation, attempt=attempt, outcome="IGNORED")
+    change = _judged(here, result, product, profile, now)
+    if change.operation.state not in UNRESOLVED and change.order.needs_attention in UNANSWERED:
+        # Whoever was called because nobody answered has nothing left to look at.
+        change = replace(change, order=replace(change.order, needs_attention=None))
+    return change
+
+
+def _judged(
+    here: Change, result: Result, product: Product, profile: ChannelProfile, now: datetime
+) -> Change:
     match result.kind:
         case ResultKind.SUCCESS:
             return _answered_success(here, result, product, now)

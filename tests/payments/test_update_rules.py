@@ -220,6 +220,7 @@ def test_a_lost_answer_is_asked_for_at_once_and_then_by_the_schedule_until_a_per
     assert change.order.needs_attention == "QUERIES_EXHAUSTED"
     late = told(case, said(ResultKind.SUCCESS), now=now)
     assert late.order.state is OrderState.SUCCEEDED
+    assert late.order.needs_attention is None
 
 
 def test_what_is_pending_is_asked_for_from_the_minutes_step_on() -> None:
