@@ -1,4 +1,6 @@
-"""What the documents say of the code: promises name tests that exist, links lead somewhere."""
+"""What the documents say of the code: links lead somewhere, promises name tests that exist, what
+is written in GraphQL fits the schema.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +8,10 @@ import re
 from pathlib import Path
 
 import pytest
+from graphql import DocumentNode, OperationDefinitionNode, build_schema, parse, validate
 
 from core.errors import error_classes
+from schema.export import SNAPSHOT
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -60,3 +64,13 @@ def test_the_page_of_errors_tells_what_the_classes_say() -> None:
         code: (each.retryable, each.outcome_known, each.default_message)
         for code, each in error_classes().items()
     }
+
+
+def test_what_is_written_in_graphql_fits_the_schema() -> None:
+    schema = build_schema(SNAPSHOT.read_text())
+    blocks = re.compile(r"^```graphql\n(.*?)^```", re.DOTALL | re.MULTILINE)
+    written = [block for document in DOCUMENTS for block in blocks.findall(document.read_text())]
+    assert len(written) > 5
+    for operation in (each for block in written for each in parse(block).definitions):
+        assert isinstance(operation, OperationDefinitionNode)
+        assert validate(schema, DocumentNode(definitions=(operation,))) == []
