@@ -14,7 +14,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -171,10 +171,11 @@ async def _trained(training: asyncio.Task[None]) -> str:
 
 
 async def _migrate(stack: Run) -> None:
-    from migrations.apply import apply
-
+    """A process of its own too: no other one gets to know the owner's URL."""
     owner_url = settings.owner_database_url()
-    await apply(owner_url)
+    migrate = _command(stack, "migrate", "migrate")
+    environment = {**migrate.environment, "PURSER_OWNER_DATABASE_URL": owner_url}
+    await stack.supervisor.run_to_end(replace(migrate, environment=environment))
     if "PURSER_DATABASE_URL" not in settings.given():
         await postgres.set_password(owner_url, "purser_app", stack.secrets.application_password)
 
@@ -240,11 +241,13 @@ async def _start_postgres(
 
 def _command(stack: Run, name: str, *arguments: str) -> Service:
     """A process of ours: the same command that a person would type."""
+    environment = {**settings.inherited_environment(), **stack.variables}
+    environment.pop("PURSER_OWNER_DATABASE_URL", None)
     return Service(
         name=name,
         command=[sys.executable, "-m", "app.cli", *arguments],
         log=stack.home.log(name.replace(" ", "-")),
-        environment={**settings.inherited_environment(), **stack.variables},
+        environment=environment,
     )
 
 
