@@ -49,6 +49,13 @@ OPEN_TO_STRANGERS = frozenset({CodePurpose.REGISTER, CodePurpose.RESET_PASSWORD}
 to pay."""
 
 
+class CodeGone(CredentialsInvalid):
+    """There is no code to guess at: used, replaced, expired, or never made.
+
+    From outside it looks like a wrong one; whoever counts wrong answers need not count it.
+    """
+
+
 @dataclass(frozen=True, slots=True)
 class CodeRequest:
     """A code that is on its way."""
@@ -194,8 +201,9 @@ async def check_code(
     resource_id: uuid.UUID | None = None,
     binding: str = "",
 ) -> None:
-    """Use up the code, or raise `CredentialsInvalid` with `remaining_attempts` (of this code), or
-    `CredentialsLocked` after ten wrong ones, when it is not looked at any more.
+    """Use up the code, or raise `CredentialsInvalid` with `remaining_attempts` (of this code), its
+    kind `CodeGone` where there is none, or `CredentialsLocked` after ten wrong ones, when it is not
+    looked at any more.
 
     The try is committed before the digits are compared, and only one caller can use a code. A code
     that was made for another binding is void from then on.
@@ -218,13 +226,15 @@ async def check_code(
         if rows:
             await take_guess(GUESSES, _counted(customer_id, purpose))
     if not rows:
-        raise CredentialsInvalid("The code is wrong or has expired.", remaining_attempts=0)
+        raise CodeGone("The code is wrong or has expired.", remaining_attempts=0)
     code_id, code_digest, state, tries_left = rows[0]
     expected = code_digest if state == "ISSUED" else None
     given = _digest(code_id, unchecked_code)
-    if hmac.compare_digest(expected or "nothing", given) and await _use(customer_id, code_id):
+    if hmac.compare_digest(expected or "nothing", given):
         await clear_guesses(GUESSES, _counted(customer_id, purpose))
-        return
+        if await _use(customer_id, code_id):
+            return
+        raise CodeGone("The code is wrong or has expired.", remaining_attempts=0)
     await audit.record_security_event("CODE_WRONG", str(principal), "REFUSED", purpose=purpose)
     left = 0 if state == "VOID" else tries_left
     raise CredentialsInvalid("The code is wrong or has expired.", remaining_attempts=left)

@@ -97,7 +97,11 @@ async def request_code(caller: Principal, order_id: UUID) -> codes.CodeRequest:
 
 
 async def _is_proven(request: AnswerChallenge, known: Known) -> bool:
-    """Whether the proof is right. An order that asks for none, or no longer, is refused first."""
+    """Whether the proof is right. An order that asks for none, or no longer, is refused first.
+
+    A code that is gone counts as no wrong answer: it may be the right one, used a moment ago by the
+    same payer through another process, or by a try that found the database away.
+    """
     order, challenge = _open_challenge(known, request.caller)
     if challenge.expires_at <= known.now:
         raise ChallengeFailed("The challenge has expired; ask for a new code.")
@@ -117,6 +121,8 @@ async def _is_proven(request: AnswerChallenge, known: Known) -> bool:
             await payment_password.verify_payment_password(
                 customer_id, request.unchecked_payment_password or ""
             )
+    except codes.CodeGone:
+        raise ChallengeFailed("The code is wrong or has expired; ask for a new one.") from None
     except CredentialsInvalid:
         return False
     return True

@@ -7,6 +7,7 @@ when the bank says paid. A refused payout keeps it in flight until it is cancell
 from __future__ import annotations
 
 import base64
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -70,6 +71,10 @@ def check(request: OpenOrder) -> dict[str, Any]:
     if not (5 <= len(number) <= ACCOUNT_NUMBER_MAX and number.isascii() and number.isalnum()):
         raise InvalidArgument(
             "This is not an account number.", field=("destination", "accountNumber")
+        )
+    if any(unicodedata.category(each) == "Cc" for each in details.holder_name):
+        raise InvalidArgument(
+            "Control characters are not allowed.", field=("destination", "holderName")
         )
     if not 0 < len(details.holder_name.strip()) <= TEXT_MAX:
         raise InvalidArgument("The holder's name is missing.", field=("destination", "holderName"))

@@ -8,12 +8,12 @@ import pytest
 
 from channels.contract import Result, ResultKind
 from core import configuration as installed
-from core.errors import OrderParamMismatch, OutcomeUnknown
+from core.errors import InvalidArgument, OrderParamMismatch, OutcomeUnknown
 from core.money import Money
 from payments import callbacks
 from payments.callbacks import apply_event
 from payments.pipeline import accept_operation
-from payments.products.payout import Details
+from payments.products.payout import Details, check
 from payments.settlement import run_settlement
 from payments.states import OperationType
 from payments.values import Answer
@@ -80,3 +80,20 @@ async def pay_out_again(world: World, number: str, account_number: str) -> Answe
             ),
         )
     )
+
+
+@pytest.mark.parametrize("name", ["Shop\nLtd", "Shop\x00", "Shop\x85"])
+async def test_a_holders_name_with_control_characters_never_reaches_a_bank(
+    world: World, name: str
+) -> None:
+    request = world.paying(
+        1_000,
+        type=OperationType.PAYOUT,
+        caller=world.shop,
+        product="payout",
+        unchecked_details=Details(
+            account_number="6222000011110000", holder_name=name, bank_code="BANKCNBJ"
+        ),
+    )
+    with pytest.raises(InvalidArgument):
+        check(request)
