@@ -21,7 +21,7 @@ from core.crash import crash_point
 from core.money import Money
 from core.phase import statement
 from core.principal import Principal
-from payments import update
+from payments import answers, update
 from payments.group import Effects, Known, Member, Selector, read
 from payments.notices import finish_event, order_event
 from payments.opening import entry_of
@@ -230,7 +230,7 @@ def _update_order(
     attempt = next(each for each in known.attempts if each.operation_id == operation_id)
     module = product_module(order.product)
     profile = channels()[attempt.channel].CHANNEL
-    change = update.answered(
+    change = answers.answered(
         (order, operation, attempt), result, module.PRODUCT, profile, known.now
     )
     moved = (change.order, change.operation) != (order, operation)
@@ -337,7 +337,7 @@ def _close_noted(principal: Principal, known: Known, operation_id: UUID) -> Memb
     if order.state is OrderState.CLOSED:
         noted = update.ended(operation, OperationState.SUCCEEDED, known.now)
     elif order.state is OrderState.CLOSING:
-        noted = update.next_check(operation, known.now)
+        noted = answers.next_check(operation, known.now)
         if noted.next_check_at is None:
             started = replace(started, needs_attention="CLOSE_UNANSWERED")
     else:
@@ -382,7 +382,9 @@ def _reply_event(attempt: Attempt, result: Result, known: Known) -> tuple[dict[s
     )
 
 
-def _applied(applied: Mapping[str, Any], change: update.Change, attempt: Attempt) -> dict[str, Any]:
+def _applied(
+    applied: Mapping[str, Any], change: answers.Change, attempt: Attempt
+) -> dict[str, Any]:
     return {
         "channel_event_id": applied["channel_event_id"],
         "outcome": change.outcome,

@@ -12,7 +12,8 @@ import pytest
 from channels import bank
 from channels.contract import Result, ResultKind
 from core import ids
-from payments import update
+from payments import answers
+from payments.answers import QUERY_SCHEDULE_SECONDS, Change
 from payments.product import Event
 from payments.products import account, payout
 from payments.states import (
@@ -22,7 +23,6 @@ from payments.states import (
     OrderState,
     PayoutProgress,
 )
-from payments.update import QUERY_SCHEDULE_SECONDS, Change
 from payments.values import Attempt, Operation, Order
 
 SENT_AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -131,7 +131,7 @@ def told(
     case: tuple[Order, Operation, Attempt], result: Result, *, now: datetime = NOW, **profile: Any
 ) -> Change:
     product = payout.PRODUCT if case[0].payout_progress else account.PRODUCT
-    return update.answered(case, result, product, replace(bank.CHANNEL, **profile), now)
+    return answers.answered(case, result, product, replace(bank.CHANNEL, **profile), now)
 
 
 def said(kind: ResultKind, **values: Any) -> Result:
