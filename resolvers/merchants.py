@@ -21,7 +21,7 @@ OVERLAP_SECONDS_MAX = 7 * 86_400
 @mutation(
     Permission.MERCHANT_TOKEN_ISSUE,
     payloads.MerchantTokenIssuePayload,
-    "A token that reads a merchant's data and moves no money. It is good for an hour.",
+    "A token that reads a merchant's data and moves no money. It is good for ten minutes.",
 )
 async def merchant_token_issue(
     info: Info, input: inputs.MerchantTokenIssueInput

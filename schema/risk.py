@@ -25,6 +25,9 @@ class DecisionSource(Enum):
     FALLBACK = strawberry.enum_value(
         "FALLBACK", description="The model should have scored and did not, so rules decided."
     )
+    ANALYST = strawberry.enum_value(
+        "ANALYST", description="An analyst's verdict on an order in review."
+    )
 
 
 @strawberry.type(description="One input of a risk decision.")
