@@ -324,12 +324,10 @@ def test_an_answer_that_the_channel_dates_before_its_newer_verdict_is_ignored(
 def test_success_and_return_of_a_payout_end_alike_in_whatever_order_they_arrive() -> None:
     paid = said(ResultKind.SUCCESS, occurred_at=NOW - timedelta(minutes=2))
     returned = said(ResultKind.DECLINED, reason="RETURNED", occurred_at=NOW - timedelta(minutes=1))
-    for order_of_arrival in itertools.permutations(
-        (paid, returned, said(ResultKind.UNKNOWN), paid)
-    ):
+    for arrival in itertools.permutations((paid, returned, said(ResultKind.UNKNOWN), paid)):
         case = standing(OperationType.PAYOUT, OperationState.PENDING, OrderState.PROCESSING)
         events = []
-        for answer in order_of_arrival:
+        for answer in arrival:
             change = told(case, answer)
             case = (change.order, change.operation, change.attempt)
             events.append(change.event)
