@@ -52,7 +52,7 @@ ANSWERS = {
 }
 CAUGHT = ("challenged", "in review", "blocked")
 PAY = """mutation($input: PayInput!) { pay(input: $input) {
-  idempotentReplay order { state challenge { state } } userErrors { code message } } }"""
+  idempotentReplay order { state } userErrors { code message } } }"""
 
 
 @dataclass(slots=True)
