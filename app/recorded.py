@@ -85,12 +85,19 @@ def _typed(table: pa.Table, file: Path) -> pa.Table:
         if column.null_count:
             raise RecordingInvalid(f"{file}: {column.null_count} rows have no {name}")
         try:
+            if pa.types.is_floating(column.type):
+                column = _decimal_text(column)
             columns.append(column.cast(kind, safe=name != "TX_DATETIME"))
         except pa.ArrowInvalid as error:
             raise RecordingInvalid(f"{file}: wrong {name}: {_first_line(error)}") from None
         except pa.ArrowNotImplementedError:
             raise RecordingInvalid(f"{file}: {name} is {column.type}, not {kind}") from None
     return pa.table(columns, names=list(COLUMNS))
+
+
+def _decimal_text(column: pa.ChunkedArray) -> pa.Array:
+    """What a binary fraction stands for: a double holds 15 decimal digits, what follows is noise."""
+    return pa.array([f"{value:.15g}" for value in column.to_pylist()], pa.string())
 
 
 def _rows(table: pa.Table, currency: str) -> Iterator[Recorded]:

@@ -22,7 +22,7 @@ TABLE = pa.table(
         ),
         "CUSTOMER_ID": pa.array([596, 12, 12], pa.int32()),
         "TERMINAL_ID": pa.array([3156, 1, 2], pa.int32()),
-        "TX_AMOUNT": pa.array([57.16, 0.29, 1234567.0], pa.float64()),
+        "TX_AMOUNT": pa.array([57.160000000000004, 0.29, 1234567.0], pa.float64()),
         "TX_FRAUD": pa.array([1, 0, 0], pa.int8()),
         "TX_FRAUD_SCENARIO": pa.array([2, 0, 0], pa.int8()),
     }
