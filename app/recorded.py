@@ -96,7 +96,7 @@ def _typed(table: pa.Table, file: Path) -> pa.Table:
 
 
 def _decimal_text(column: pa.ChunkedArray) -> pa.Array:
-    """What a binary fraction stands for: a double holds 15 decimal digits, what follows is noise."""
+    """What a binary fraction stands for: a double holds 15 decimal digits, the rest is noise."""
     return pa.array([f"{value:.15g}" for value in column.to_pylist()], pa.string())
 
 
