@@ -130,7 +130,7 @@ def parse_callback(headers: Mapping[str, str], body: bytes) -> CallbackEvent:
     )
 
 
-def acknowledge(event: CallbackEvent) -> Acknowledgement:  # noqa: ARG001
+def acknowledge(event: CallbackEvent) -> Acknowledgement:
     """The bank repeats a callback until it reads exactly these bytes with status 200."""
     return Acknowledgement(200, {"content-type": "application/json"}, ACKNOWLEDGED)
 

@@ -49,7 +49,7 @@ async def exchange(
     started_ms = clock.monotonic_ms()
     began = False
 
-    async def on_progress(name: str, info: dict[str, Any]) -> None:  # noqa: ARG001
+    async def on_progress(name: str, info: dict[str, Any]) -> None:
         nonlocal began
         began = began or name.endswith("send_request_headers.started")
 

@@ -256,7 +256,7 @@ def _signed(
 class _CutAnswer(Response):
     """An answer that ends before it said anything: the server closes the connection under it."""
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = [(b"content-length", b"1000")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
 
