@@ -39,7 +39,7 @@ lock: install
 		--no-emit-find-links --quiet --output-file requirements.lock
 
 bench: install
-	@for benchmark in benchmarks/*.py; do $(BIN)/python $$benchmark || exit 1; done
+	@for benchmark in $(sort $(wildcard benchmarks/*.py)); do $(BIN)/python $$benchmark || exit 1; done
 
 clean:
 	@if [ -x $(BIN)/purser ]; then $(BIN)/python -m app.development.clean; fi
