@@ -57,7 +57,7 @@ PAY = """mutation($input: PayInput!) { pay(input: $input) {
 
 @dataclass(slots=True)
 class Tally:
-    """What became of the payments; latencies in milliseconds, the last try's alone."""
+    """What became of the payments; `latencies_ms` has one for each request, repeated ones too."""
 
     answers: Counter[str] = field(default_factory=Counter)
     frauds: Counter[str] = field(default_factory=Counter)
@@ -102,7 +102,7 @@ async def replay(file: Path, *, limit: int | None, concurrency: int, currency: s
         with console.status("verifying the books"):
             books = await verified_books()
         console.print(_table(run.tally, recorded))
-        console.print(books_line(books))
+        console.print(books_line(books), soft_wrap=True)
         return books.clean
 
 

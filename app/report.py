@@ -72,7 +72,7 @@ def show_books(books: Books, console: Console | None = None) -> bool:
         console.print(f"[red]{finding.finding}[/] {finding.subject}: {finding.detail}")
     for difference in list(books.differences)[:FINDINGS_SHOWN_MAX]:
         console.print(f"[red]ORDER_DIFFERS[/] {difference}")
-    console.print(books_line(books))
+    console.print(books_line(books), soft_wrap=True)
     return books.clean
 
 
