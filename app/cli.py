@@ -175,7 +175,7 @@ def _connected(name: str, work: Any, *, safe_database: bool = True) -> Any:
     from app.process import connected
 
     async def run() -> Any:
-        async with connected(name, safe_database=safe_database):
+        async with connected(name, safe_database=safe_database, long_statements=True):
             return await work()
 
     return asyncio.run(run())

@@ -16,11 +16,12 @@ from redis.exceptions import RedisError
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
-from core import configuration
+from core import clock, configuration
 from risk_model import champion
 from risk_model.scoring import Unavailable
 
 ANSWER_SECONDS = 1.0
+FRESH_MS = 200.0
 
 
 class Probe:
@@ -30,6 +31,8 @@ class Probe:
         self._database: asyncpg.Connection | None = None
         self._valkey: Redis | None = None
         self._asking = asyncio.Lock()
+        self._answers = [False, False]
+        self._fresh_until_ms = 0.0
 
     async def live(self, request: Request) -> JSONResponse:
         """The process answers."""
@@ -38,9 +41,13 @@ class Probe:
     async def ready(self, request: Request) -> JSONResponse:
         """200 when the database answers within a second, else 503."""
         async with self._asking:
-            database, valkey = await asyncio.gather(
-                self._database_answers(), self._valkey_answers()
-            )
+            # Those who waited for this answer share it: many probes are one question.
+            if clock.monotonic_ms() >= self._fresh_until_ms:
+                self._answers = await asyncio.gather(
+                    self._database_answers(), self._valkey_answers()
+                )
+                self._fresh_until_ms = clock.monotonic_ms() + FRESH_MS
+        database, valkey = self._answers
         model = champion.current()
         body = {
             "status": "ready" if database else "not ready",

@@ -29,7 +29,9 @@ def prepare() -> Settings:
 
 
 @asynccontextmanager
-async def connected(name: str, *, safe_database: bool = True) -> AsyncIterator[Settings]:
+async def connected(
+    name: str, *, safe_database: bool = True, long_statements: bool = False
+) -> AsyncIterator[Settings]:
     """A prepared process with its connections open; `name` is what the database shows for it.
 
     Raises `SettingsInvalid`, `ServerBusy` when the database is away, and `UnsafeDatabase` when it
@@ -39,7 +41,10 @@ async def connected(name: str, *, safe_database: bool = True) -> AsyncIterator[S
 
     read = prepare()
     await phase.connect(
-        read.database_url, pool_size=read.pool_size, application_name=f"purser-{name}"
+        read.database_url,
+        pool_size=read.pool_size,
+        application_name=f"purser-{name}",
+        long_statements=long_statements,
     )
     hub.connect(read.redis_url)
     try:

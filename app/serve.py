@@ -8,6 +8,7 @@ from app import process, settings
 from app.settings import SimulatorSettingsSource
 
 GRACE_SECONDS = 8
+KEEP_ALIVE_SECONDS = 60
 MESSAGE_SIZE_MAX = 64 * 1024
 
 
@@ -30,6 +31,7 @@ def run() -> None:
         date_header=False,
         proxy_headers=False,
         timeout_graceful_shutdown=GRACE_SECONDS,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
         lifespan="on",
     )
     uvicorn.Server(config).run()

@@ -35,6 +35,8 @@ MODEL_MODULES = (
 APP = "purser"
 POOL_WAIT_SECONDS = 2.0
 STATEMENT_TIMEOUT_MS = 5_000
+COMMAND_TIMEOUT_SECONDS = 7.0
+RELEASE_TIMEOUT_SECONDS = 2.0
 LOCK_TIMEOUT_MS = 2_000
 IDLE_IN_TRANSACTION_TIMEOUT_MS = 5_000
 
@@ -82,9 +84,18 @@ def orm_config(database_url: str, pool_size: int, application_name: str) -> dict
     }
 
 
-async def connect(database_url: str, *, pool_size: int, application_name: str) -> None:
-    """Open the pool of this process; raises `ServerBusy` when the database cannot be reached."""
+async def connect(
+    database_url: str, *, pool_size: int, application_name: str, long_statements: bool = False
+) -> None:
+    """Open the pool of this process; raises `ServerBusy` when the database cannot be reached.
+
+    A statement is given up a little after the server's own limit, because a server that hangs keeps
+    no limit; `long_statements` is for processes whose statements set themselves a higher one.
+    """
     config = orm_config(database_url, pool_size, application_name)
+    if not long_statements:
+        credentials = config["connections"]["default"]["credentials"]
+        credentials["command_timeout"] = COMMAND_TIMEOUT_SECONDS
     await Tortoise.init(config=config, _enable_global_fallback=True)
     try:
         await _client().create_connection(with_db=True)
@@ -125,7 +136,7 @@ async def phase(principal: Principal) -> AsyncIterator[TransactionWrapper]:
         try:
             yield wrapper
         except BaseException as error:
-            await _roll_back(connection, transaction)
+            await _roll_back(connection, transaction, hangs=isinstance(error, TimeoutError))
             if isinstance(error, PurserError) or not isinstance(error, Exception):
                 raise
             if (known := _database_failure(error)) is not None:
@@ -152,6 +163,8 @@ async def statement(sql: str, *arguments: Any, writes: bool = True) -> list[asyn
     try:
         return list(await connection.fetch(sql, *arguments))
     except Exception as error:
+        if isinstance(error, TimeoutError):
+            _drop(connection)
         if not writes or _proves_rollback(error):
             raise _nothing_written(error) from error
         raise OutcomeUnknown() from error
@@ -203,12 +216,17 @@ async def _release(client: AsyncpgDBClient, connection: asyncpg.Connection) -> N
     """Give the connection back; a broken one is dropped, and must not hide the first error."""
     try:
         if client._pool is not None:
-            await client._pool.release(connection)
+            await client._pool.release(connection, timeout=RELEASE_TIMEOUT_SECONDS)
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError):
         _drop(connection)
 
 
-async def _roll_back(connection: asyncpg.Connection, transaction: Any) -> None:
+async def _roll_back(
+    connection: asyncpg.Connection, transaction: Any, *, hangs: bool = False
+) -> None:
+    if hangs:
+        _drop(connection)
+        return
     try:
         await asyncio.shield(transaction.rollback())
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError):

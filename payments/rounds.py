@@ -19,6 +19,7 @@ from core.errors import (
     IdempotencyKeyReused,
     OutcomeUnknown,
     ServerBusy,
+    error_of,
 )
 from core.phase import phase, statement
 from payments import notices
@@ -133,6 +134,9 @@ async def _ended(member: Member, outcome: Outcome) -> Answer:
             raise Forbidden()
         case Ending.STORED:
             return answer_of(outcome.result, replay=True)
+    if not outcome.result:
+        assert outcome.code is not None
+        raise error_of(outcome.code)
     answer = answer_of(outcome.result, replay=False)
     effects = member.done if outcome.ending is Ending.DONE else member.refused
     if answer.order is not None and effects is not None and effects.writes_order:

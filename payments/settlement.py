@@ -22,6 +22,8 @@ from payments.models import IdempotencyRow, SettlementRow
 from wallet import ledger
 from wallet.ledger import PendingSettlement
 
+MARKED_ORDERS_MAX = 5_000
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settlement:
@@ -48,8 +50,8 @@ async def run_settlement(
 ) -> SettlementAnswer:
     """Move all that is pending to available, once per key; audited.
 
-    One phase: key, entry, settlement row, the orders' mark and the audit row commit together. Locks
-    the key's index entry, then the merchant's accounts. Raises `Forbidden` for anyone but an
+    One phase: key, entry, settlement row and the audit row commit together. Locks the key's index
+    entry, then the merchant's accounts. Raises `Forbidden` for anyone but an
     operator, `NotFound` for an unknown merchant, `IdempotencyKeyReused`.
     """
     if caller.kind != "operator":
@@ -64,17 +66,9 @@ async def run_settlement(
             if stored.input_hash != key["input_hash"]:
                 raise IdempotencyKeyReused(field=("idempotencyKey",))
             row = await SettlementRow.get(settlement_id=settlement_id)
-            return SettlementAnswer(settlement=_value(row), replay=True)
+            return SettlementAnswer(settlement=from_row(Settlement, row), replay=True)
         if not await statement("SELECT 1 FROM merchant WHERE merchant_id = $1", merchant_id):
             raise NotFound("There is no such merchant.", field=("merchantId",))
-        # Orders are marked before the accounts are locked: the order of locks everywhere.
-        await statement(
-            """UPDATE payment_order SET settlement_progress = 'SETTLED', version = version + 1,
-            updated_at = purser_now() WHERE merchant_id = $1 AND currency = $2 AND
-            settlement_progress = 'ELIGIBLE'""",
-            merchant_id,
-            currency,
-        )
         settled = (
             await ledger.settle_pending(
                 caller,
@@ -101,7 +95,34 @@ async def run_settlement(
             currency=currency,
             amount_minor=settled.settled_minor,
         )
-    return SettlementAnswer(settlement=_value(row), replay=False)
+    settlement = from_row(Settlement, row)
+    await _mark_orders(caller, settlement)
+    return SettlementAnswer(settlement=settlement, replay=False)
+
+
+async def _mark_orders(caller: Principal, settlement: Settlement) -> None:
+    """Mark the orders whose money this run moved, in short pieces.
+
+    The mark is for people: no amount depends on it. What a crash leaves unmarked, and orders that
+    changed meanwhile, the next run marks.
+    """
+    marked_count = MARKED_ORDERS_MAX
+    while marked_count == MARKED_ORDERS_MAX:
+        async with phase(caller):
+            rows = await statement(
+                """UPDATE payment_order SET settlement_progress = 'SETTLED', version = version + 1
+                WHERE order_id IN (
+                    SELECT order_id FROM payment_order
+                    WHERE merchant_id = $1 AND currency = $2
+                      AND settlement_progress = 'ELIGIBLE' AND updated_at <= $3
+                    ORDER BY order_id LIMIT $4 FOR NO KEY UPDATE)
+                RETURNING order_id""",
+                settlement.merchant_id,
+                settlement.currency,
+                settlement.created_at,
+                MARKED_ORDERS_MAX,
+            )
+        marked_count = len(rows)
 
 
 async def _take(key: dict[str, str], caller: Principal) -> bool:
@@ -115,7 +136,3 @@ async def _take(key: dict[str, str], caller: Principal) -> bool:
         key["input_hash"],
     )
     return bool(rows)
-
-
-def _value(row: SettlementRow) -> Settlement:
-    return from_row(Settlement, row)

@@ -47,6 +47,7 @@ async def _serve(kind: Kind) -> int:
             settings.database_url,
             pool_size=settings.pool_size,
             application_name=f"purser-worker-{kind}",
+            long_statements=kind == "long",
         )
     except ServerBusy:
         log.warning("the database is away: this worker exits to be started again")

@@ -226,14 +226,16 @@ BEGIN
         ELSE
             outcomes[found.n] := 'REFUSED';
             codes[found.n] := found.code;
-            effects[found.n] := with_refusal(found.refused, found.code, found.available_minor);
+            -- A member without an ending for this keeps nothing either; its caller learns the code.
+            effects[found.n] := CASE WHEN jsonb_typeof(found.refused) = 'object'
+                THEN with_refusal(found.refused, found.code, found.available_minor) END;
         END IF;
     END LOOP;
 
-    -- Nothing of a stale or forbidden member is kept.
+    -- Nothing is kept of a member that is stale, forbidden, or refused without an ending for it.
     DELETE FROM idempotency i
     USING jsonb_array_elements(members) WITH ORDINALITY AS each (m, n)
-    WHERE outcomes[n] IN ('STALE', 'FORBIDDEN')
+    WHERE (outcomes[n] IN ('STALE', 'FORBIDDEN') OR effects[n] IS NULL)
       AND i.idempotency_id = (m -> 'idempotency' ->> 'idempotency_id')::uuid;
     DELETE FROM payment_order o
     USING jsonb_array_elements(members) WITH ORDINALITY AS each (m, n)

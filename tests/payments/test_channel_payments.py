@@ -19,7 +19,8 @@ from payments.sweep import expire_orders, late_money, overdue
 from payments.values import Answer
 from tests.channels.conftest import Simulator
 from tests.payments.conftest import World
-from wallet.chart import AccountKind
+from wallet import ledger
+from wallet.chart import AccountKind, account
 
 
 async def until(
@@ -381,3 +382,27 @@ async def test_a_callback_to_an_unknown_channel_or_without_a_signature_is_refuse
     async with phase(SYSTEM):
         pass
     assert await world.database.fetch("SELECT 1 FROM channel_event") == []
+
+
+async def test_a_top_up_to_a_wallet_that_takes_no_money_waits_and_books_nothing(
+    world: World, bank: Simulator
+) -> None:
+    """Nothing is lost: once the wallet takes money again, the sweeper finds the answer."""
+    await world.fund(100)
+    wallet = account(AccountKind.CUSTOMER_WALLET, world.payer_id, "CNY").account_id
+    answer = await world.top_up(10_000)
+    await world.run_jobs()
+    order = await until(world, answer, "REQUIRES_ACTION")
+    async with phase(SYSTEM):
+        await ledger.set_account_terms(SYSTEM, wallet, credits_frozen=True)
+    await bank.press(str(order["action_url"]), "pay")
+    await asyncio.sleep(0.3)
+    assert await world.wallet() == 100
+    async with phase(SYSTEM):
+        await ledger.set_account_terms(SYSTEM, wallet, credits_frozen=False)
+    await world.make_due()
+    assert answer.operation is not None
+    await finish_operation(answer.operation.operation_id)
+    await until(world, answer, "SUCCEEDED")
+    assert await world.wallet() == 10_100
+    await world.assert_books()
