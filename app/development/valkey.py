@@ -24,7 +24,7 @@ def service(sockets: Path, folder: Path, password: str, log: Path) -> Service:
         save ""
         appendonly no
         daemonize no
-        dir {folder}
+        dir "{folder}"
     """
     return Service(
         name="valkey",
