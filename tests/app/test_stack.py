@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -150,6 +151,30 @@ def test_commands_in_another_terminal_find_the_running_stack(
     verified = stack.purser("ledger", "verify")
     assert verified.returncode == 0, verified.stdout
     assert "the books are right" in verified.stdout
+
+
+def test_what_the_documents_let_one_type_runs(
+    stack: Stack, first_run: tuple[subprocess.Popen[str], list[str]], tmp_path: Path
+) -> None:
+    for program in ("pay.py", "merchant_refund.py"):
+        command = [sys.executable, f"examples/{program}", "--home", str(stack.home)]
+        ran = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+    if shutil.which("curl") is None:
+        pytest.skip("there is no curl to type the first calls with")
+    (tmp_path / ".purser").symlink_to(stack.home)
+    readme = (ROOT / "README.md").read_text()
+    calls = readme.partition("<!-- runnable: first calls -->\n```sh\n")[2].partition("```")[0]
+    typed = subprocess.run(
+        ["sh", "-eu", "-c", f"TOKEN=\n{calls}"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert typed.returncode == 0, typed.stderr
+    assert '"state":"SUCCEEDED"' in typed.stdout
+    assert '"available":{"formatted":"70.00"}' in typed.stdout
 
 
 def test_a_killed_process_comes_back(
