@@ -72,7 +72,7 @@ def start(service: Service) -> subprocess.Popen[bytes]:
             env=dict(service.environment),
             cwd=service.folder,
             start_new_session=True,
-            preexec_fn=_end_with_parent(service.stop_signal),  # noqa: PLW1509 - no threads yet
+            preexec_fn=_end_with_parent(service.stop_signal),  # noqa: PLW1509 - other threads are idle
             **identity(service.account),
         )
     if process.stdin is not None:
