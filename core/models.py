@@ -28,7 +28,7 @@ class OutboxRow(Model):
 
 
 class AuditRow(Model):
-    """What an operator did, or a security event; append-only and chained by the sealer."""
+    """What an operator did, or a security event; append-only."""
 
     audit_id = fields.UUIDField(primary_key=True)
     actor = fields.CharField(max_length=64)

@@ -26,6 +26,8 @@ ROLES = {
     "purser_sealer": "NOLOGIN",
     "purser_reader": "NOLOGIN",
 }
+OWNING_ROLES = tuple(role for role, login in ROLES.items() if login == "NOLOGIN")
+"""The roles that own functions; nobody logs in as one of them."""
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -38,11 +40,16 @@ async def apply(owner_url: str) -> None:
     try:
         await connection.execute("SELECT pg_advisory_lock($1)", LOCK_KEY)
         await _make_roles(connection)
+        await _join_owning_roles(connection)
         await migrate(config=_config(owner_url))
         await Tortoise.close_connections()
         async with connection.transaction():
+            # Who is given a function must be allowed to make one here; for this moment they are.
+            owners = ", ".join(OWNING_ROLES)
+            await connection.execute(f"GRANT CREATE ON SCHEMA public TO {owners}")
             for path in function_files():
                 await connection.execute(path.read_text())
+            await connection.execute(f"REVOKE CREATE ON SCHEMA public FROM {owners}")
     finally:
         await connection.close()
 
@@ -78,6 +85,19 @@ async def _make_roles(connection: asyncpg.Connection) -> None:
         raise PermissionError(f"run this as a role that may make roles:\n{statements}") from None
     except (asyncpg.DuplicateObjectError, asyncpg.UniqueViolationError):
         pass  # Another database of the same cluster made them in the meantime.
+
+
+async def _join_owning_roles(connection: asyncpg.Connection) -> None:
+    """An owner that is no superuser may give functions only to roles that it could become."""
+    if await connection.fetchval("SELECT rolsuper FROM pg_roles WHERE rolname = current_user"):
+        return
+    roles = ", ".join(OWNING_ROLES)
+    try:
+        await connection.execute(f"GRANT {roles} TO CURRENT_USER WITH SET TRUE")
+    except asyncpg.InsufficientPrivilegeError:
+        raise PermissionError(
+            f"grant this owner, as whoever made the roles: GRANT {roles} TO … WITH SET TRUE;"
+        ) from None
 
 
 def _config(owner_url: str) -> dict[str, object]:

@@ -44,6 +44,10 @@ ALTER TABLE merchant
     ADD CONSTRAINT merchant_status CHECK (status IN ('ACTIVE', 'SUSPENDED')),
     ADD CONSTRAINT merchant_fee CHECK (fee_rate_millionths BETWEEN 0 AND 1000000),
     ADD CONSTRAINT merchant_limit CHECK (payment_limit_minor > 0);
+-- The merchant that owns a wallet's own top-ups and transfers.
+INSERT INTO merchant (merchant_id, name, status, fee_rate_millionths, currencies, payment_limit_minor)
+VALUES ('00000000-0000-7000-8000-000000000001', 'Purser', 'ACTIVE', 0, '["CNY", "USD", "EUR"]',
+        100000000);
 ALTER TABLE merchant ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 CREATE POLICY tenant ON merchant FOR SELECT TO purser_app USING (principal_sees(merchant_id));
 CREATE POLICY operate ON merchant TO purser_app
@@ -144,8 +148,3 @@ GRANT SELECT, INSERT, DELETE ON request_nonce TO purser_app;
 
 CREATE INDEX limit_counter_window ON limit_counter (window_ends_at);
 GRANT SELECT, INSERT, UPDATE, DELETE ON limit_counter TO purser_app;
-
--- The merchant that owns a wallet's own top-ups and transfers.
-INSERT INTO merchant (merchant_id, name, status, fee_rate_millionths, currencies, payment_limit_minor)
-VALUES ('00000000-0000-7000-8000-000000000001', 'Purser', 'ACTIVE', 0, '["CNY", "USD", "EUR"]',
-        100000000);
