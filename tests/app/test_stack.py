@@ -63,7 +63,8 @@ class Stack:
             lines.append(line.rstrip("\n"))
             if line.startswith("ready "):
                 return process, lines
-        pytest.fail("\n".join(lines))
+        process.communicate(timeout=60)
+        pytest.fail("\n".join([*lines, f"ended with {process.returncode}"]))
 
 
 @pytest.fixture(scope="module")
