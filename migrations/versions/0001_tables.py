@@ -163,7 +163,7 @@ class Migration(migrations.Migration):
         ops.CreateModel(
             name='DecisionFold',
             fields=[
-                ('fold_id', fields.BigIntField(primary_key=True, unique=True, db_index=True)),
+                ('fold_id', fields.BigIntField(generated=False, primary_key=True, unique=True, db_index=True)),
                 ('key', fields.CharField(max_length=64)),
                 ('version', fields.BigIntField()),
                 ('decision_id', fields.UUIDField()),
@@ -443,7 +443,7 @@ class Migration(migrations.Migration):
         ops.CreateModel(
             name='Posting',
             fields=[
-                ('sequence', fields.BigIntField(primary_key=True, unique=True, db_index=True)),
+                ('sequence', fields.BigIntField(generated=False, primary_key=True, unique=True, db_index=True)),
                 ('line', fields.SmallIntField()),
                 ('debit_account_id', fields.UUIDField()),
                 ('credit_account_id', fields.UUIDField()),
@@ -502,7 +502,7 @@ class Migration(migrations.Migration):
         ops.CreateModel(
             name='SealedBlock',
             fields=[
-                ('block_number', fields.BigIntField(primary_key=True, unique=True, db_index=True)),
+                ('block_number', fields.BigIntField(generated=False, primary_key=True, unique=True, db_index=True)),
                 ('entries_count', fields.IntField()),
                 ('previous_hash', fields.BinaryField()),
                 ('block_hash', fields.BinaryField()),
