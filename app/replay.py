@@ -119,7 +119,8 @@ async def _fund(recorded: Iterable[Recorded], currency: str) -> None:
     """Book what each wallet needs for its payments and has not; through the books like all else."""
     needed_minor: Counter[uuid.UUID] = Counter()
     for row in recorded:
-        needed_minor[customer_id_of(row)] += row.amount_minor
+        # What is not positive will be refused; it must not count against the others.
+        needed_minor[customer_id_of(row)] += max(row.amount_minor, 0)
     wallets = {
         customer_id: account(AccountKind.CUSTOMER_WALLET, customer_id, currency)
         for customer_id in needed_minor
