@@ -29,7 +29,7 @@ from core.errors import (
 from core.phase import phase, statement
 from core.principal import SYSTEM, Principal
 from payments.group import Selector
-from payments.invoking import apply_result
+from payments.invoking import update_order
 from payments.models import ChannelEventRow
 
 log = logging.getLogger(__name__)
@@ -75,7 +75,7 @@ async def apply_event(event: Mapping[str, Any]) -> None:
     principal = Principal("merchant", place["merchant_id"])
     selector = Selector(principal=principal, order_id=place["order_id"])
     result = await _confirmed(event, _result_of(event["parsed"]["result"]))
-    outcome = await apply_result(
+    outcome = await update_order(
         selector,
         place["operation_id"],
         result,

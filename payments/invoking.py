@@ -51,13 +51,13 @@ async def finish(operation_id: UUID) -> None:
             return
 
 
-async def apply_result(
+async def update_order(
     selector: Selector,
     operation_id: UUID,
     result: Result,
     applied: Mapping[str, Any] | None = None,
 ) -> str:
-    """Step 6, `update_order`: phase B for an answer of the channel, however it arrived.
+    """Step 6: phase B for an answer of the channel, however it arrived.
 
     State, postings, what the channel said and the outbox rows commit together. A second call with
     the same answer changes nothing. Returns what became of it, as noted on the channel event.
@@ -65,7 +65,7 @@ async def apply_result(
     noted = ["IGNORED"]
 
     def plan(known: Known) -> Member | None:
-        member, noted[0] = _update_order(selector.principal, known, operation_id, result, applied)
+        member, noted[0] = _updated(selector.principal, known, operation_id, result, applied)
         crash_point("before_phase_b")
         return member
 
@@ -92,17 +92,17 @@ async def _step(selector: Selector, known: Known, operation_id: UUID) -> bool:
         case OperationState.SUBMITTED if due and known.attempts[-1].result == ResultKind.NOT_SENT:
             if order.state is OrderState.CLOSING:
                 never = Result(kind=ResultKind.NOT_SENT, reason="CLOSED_BEFORE_IT_WAS_SENT")
-                await apply_result(selector, operation_id, never)
+                await update_order(selector, operation_id, never)
                 return False
             return await _send(selector, operation_id)
         case OperationState.SUBMITTED if due:
             lost = Result(kind=ResultKind.UNKNOWN, reason="CALLER_DIED")
-            await apply_result(selector, operation_id, lost)
+            await update_order(selector, operation_id, lost)
             return True
         case OperationState.PENDING | OperationState.UNKNOWN if due:
             channel, number = _channel_of(known.attempts[-1])
             result = await _guarded(channel, "query", lambda: channel.query(number))
-            await apply_result(selector, operation_id, result)
+            await update_order(selector, operation_id, result)
             return True
     return False
 
@@ -124,7 +124,7 @@ async def _send(selector: Selector, operation_id: UUID) -> bool:
     order, operation, attempt = won[0]
     result = await invoke_channel(order, operation, attempt)
     crash_point("answer_in_hand")
-    await apply_result(selector, operation_id, result)
+    await update_order(selector, operation_id, result)
     return result.kind is ResultKind.UNKNOWN
 
 
@@ -217,7 +217,7 @@ def _first_attempt(known: Known, operation: Operation, route: Route) -> Attempt:
     )
 
 
-def _update_order(
+def _updated(
     principal: Principal,
     known: Known,
     operation_id: UUID,
@@ -319,7 +319,7 @@ async def _step_of_close(
             result.kind in (ResultKind.CLOSED, ResultKind.SUCCESS, ResultKind.DECLINED)
             or result.kind is ResultKind.NOT_FOUND
         ):
-            await apply_result(selector, attempt.operation_id, result)
+            await update_order(selector, attempt.operation_id, result)
     await decide_and_commit(
         selector, lambda fresh: _close_noted(selector.principal, fresh, operation.operation_id)
     )

@@ -49,8 +49,11 @@ def finish_event(operation: Operation, version: int, delay_seconds: float = 0.0)
     )
 
 
-async def announce(order: Order, *, wakes: bool) -> None:
-    """Hint at a committed version to whoever watches the order or a party of it. Never raises."""
+async def publish(order: Order, *, wakes: bool) -> None:
+    """Step 7, once committed: wake the workers and hint at the new version to whoever watches.
+
+    The outbox rows of the commit are what is delivered; this only saves waiting. Never raises.
+    """
     hint = {"order_id": str(order.order_id), "version": order.version}
     hints = {f"order:{order.order_id}": hint, f"merchant:{order.merchant_id}": hint}
     hints |= {f"customer:{customer_id}": hint for customer_id in parties(order)}

@@ -140,7 +140,7 @@ async def _ended(member: Member, outcome: Outcome) -> Answer:
     answer = answer_of(outcome.result, replay=False)
     effects = member.done if outcome.ending is Ending.DONE else member.refused
     if answer.order is not None and effects is not None and effects.writes_order:
-        await notices.announce(answer.order, wakes=bool(effects.events or effects.public_events))
+        await notices.publish(answer.order, wakes=bool(effects.events or effects.public_events))
     return answer
 
 
