@@ -67,6 +67,19 @@ async def test_every_altered_callback_is_refused_with_one_answer(
     assert bank.parse_callback({}, forged).result.amount_minor == 900_00
 
 
+async def test_a_signature_has_one_spelling(simulator, receiver, pay_in):
+    """The last letter before the padding carries two bits of the signature and four of nothing."""
+    headers, body = await genuine(simulator, receiver, pay_in)
+    signature = headers[signed_json.SIGNATURE_HEADER]
+    letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+    spelled = [f"{signature[:85]}{letter}==" for letter in letters if letter != signature[85]]
+    same = [each for each in spelled if base64.b64decode(each) == base64.b64decode(signature)]
+    assert len(same) == 15
+    for value in spelled:
+        with pytest.raises(SignatureInvalid):
+            bank.parse_callback({**headers, signed_json.SIGNATURE_HEADER: value}, body)
+
+
 @pytest.mark.parametrize(
     ("seconds", "accepted"), [(-301, False), (-290, True), (290, True), (302, False)]
 )
