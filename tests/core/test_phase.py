@@ -306,3 +306,21 @@ async def test_the_first_connection_to_a_database_that_is_away_says_so(database:
     with pytest.raises(Exception, match=r"."):
         async with phase(SYSTEM):
             pass
+
+
+async def test_a_database_that_hangs_is_given_up_and_the_pool_goes_on(
+    database: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A read is busy, a write unknown, an uncommitted phase busy; none keeps its place."""
+    await phases.close()
+    monkeypatch.setattr(phases, "COMMAND_TIMEOUT_SECONDS", 0.3)
+    await phases.connect(database.url, pool_size=2, application_name="impatient")
+    for _ in range(3):
+        with pytest.raises(ServerBusy):
+            await statement("SELECT pg_sleep(3)", writes=False)
+        with pytest.raises(OutcomeUnknown):
+            await statement("SELECT pg_sleep(3)")
+        with pytest.raises(ServerBusy):
+            async with phase(SYSTEM):
+                await statement("SELECT pg_sleep(3)")
+    assert (await statement("SELECT 1 AS one", writes=False))[0]["one"] == 1
