@@ -56,6 +56,7 @@ def dev() -> None:
     from app import settings
     from app.development import stack
 
+    settings.refuse_unknown()
     stack.run(settings.place())
 
 

@@ -222,8 +222,7 @@ def read(group: type[Group]) -> Group:
     """
     prefix = str(group.model_config["env_prefix"])
     if group is Settings:
-        known = {f"{prefix}{name}".upper() for name in group.model_fields}
-        _refuse_unknown(known | {"PURSER_OWNER_DATABASE_URL"})
+        refuse_unknown()
     try:
         return group(_env_file=environment_file())
     except ValidationError as invalid:
@@ -332,7 +331,10 @@ def _shown(default: object) -> str:
     return "" if default in (None, "", ()) else f"`{default}`"
 
 
-def _refuse_unknown(known: set[str]) -> None:
+def refuse_unknown() -> None:
+    """Raise `SettingsInvalid` for a `PURSER_` variable that means nothing: maybe a misspelled one."""
+    known = {f"{PREFIX}{name}".upper() for name in Settings.model_fields}
+    known.add("PURSER_OWNER_DATABASE_URL")
     for name in os.environ:
         if name.startswith((SIMULATOR_PREFIX, TEST_PREFIX)) or not name.startswith(PREFIX):
             continue
