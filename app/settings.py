@@ -332,7 +332,7 @@ def _shown(default: object) -> str:
 
 
 def refuse_unknown() -> None:
-    """Raise `SettingsInvalid` for a `PURSER_` variable that means nothing: maybe a misspelled one."""
+    """Raise `SettingsInvalid` for a `PURSER_` variable that means nothing, maybe a slip."""
     known = {f"{PREFIX}{name}".upper() for name in Settings.model_fields}
     known.add("PURSER_OWNER_DATABASE_URL")
     for name in os.environ:
