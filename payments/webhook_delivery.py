@@ -29,6 +29,8 @@ API_VERSION = "1"
 FAILURES_MAX = 10
 """Events in a row whose whole schedule was tried in vain. Single tries do not count: a short outage
 of the receiver fails many at once."""
+LEASE_SECONDS = 30.0
+"""Longer than a delivery may last (15 s)."""
 REPLY_KEPT_BYTES = 2_048
 HTTP_GONE = 410
 
@@ -57,14 +59,15 @@ class Delivery:
     claims_count: int
 
 
-async def deliver(event_id: UUID, merchant_id: UUID) -> None:
+async def deliver(event_id: UUID, merchant_id: UUID, claims_count: int) -> None:
     """One try to deliver an event that the caller has claimed, and what follows from it.
 
     Writes the outbox row itself: done, due again by the schedule, or waiting for an earlier event.
-    An event whose endpoint is gone or disabled is done without a try and stays replayable.
+    An event whose endpoint is gone or disabled is done without a try and stays replayable; one
+    that has been claimed again (its `claims_count` moved on) is left to its new holder.
     """
     principal = Principal("merchant", merchant_id)
-    delivery = await _prepare(principal, event_id)
+    delivery = await _prepare(principal, event_id, claims_count)
     if delivery is None:
         return
     reply = await egress.post(delivery.url, delivery.headers, delivery.body)
@@ -74,7 +77,7 @@ async def deliver(event_id: UUID, merchant_id: UUID) -> None:
         await hub.announce(hub.WAKE_DISPATCH)
 
 
-async def _prepare(principal: Principal, event_id: UUID) -> Delivery | None:
+async def _prepare(principal: Principal, event_id: UUID, claims_count: int) -> Delivery | None:
     """The try to make now; None when there is none to make, which is then written already."""
     async with phase(principal):
         rows = await statement(
@@ -82,9 +85,10 @@ async def _prepare(principal: Principal, event_id: UUID) -> Delivery | None:
                 CASE WHEN w.previous_secret_until > purser_now()
                      THEN w.previous_secret_sealed END AS previous_secret_sealed
             FROM outbox o LEFT JOIN webhook_endpoint w ON w.merchant_id = o.merchant_id
-            WHERE o.event_id = $1 AND o.job = $2 AND o.done_at IS NULL""",
+            WHERE o.event_id = $1 AND o.job = $2 AND o.claims_count = $3 AND o.done_at IS NULL""",
             event_id,
             DELIVER_JOB,
+            claims_count,
         )
         if not rows:
             return None
@@ -94,9 +98,23 @@ async def _prepare(principal: Principal, event_id: UUID) -> Delivery | None:
                 "UPDATE outbox SET done_at = purser_now() WHERE event_id = $1", event_id
             )
             return None
-        if await _waits(row):
+        if await _waits(row) or not await _held(event_id, claims_count):
             return None
     return _signed(row)
+
+
+async def _held(event_id: UUID, claims_count: int) -> bool:
+    """Renew the lease. The event before this one, when it ends, makes this one due at once, and may
+    do so after the claim and before the look for earlier ones: a second worker would be sent too.
+    """
+    rows = await statement(
+        """UPDATE outbox SET due_at = greatest(due_at, purser_now() + $3 * interval '1 second')
+        WHERE event_id = $1 AND claims_count = $2 AND done_at IS NULL RETURNING event_id""",
+        event_id,
+        claims_count,
+        LEASE_SECONDS,
+    )
+    return bool(rows)
 
 
 async def _waits(row: Any) -> bool:

@@ -91,7 +91,7 @@ async def _deliver_webhook(claim: Claim) -> Ending:
         return Ending.AGAIN
     _delivering[claim.merchant_id] += 1
     try:
-        await deliver(claim.event_id, claim.merchant_id)
+        await deliver(claim.event_id, claim.merchant_id, claim.claims_count)
     finally:
         _delivering[claim.merchant_id] -= 1
         if not _delivering[claim.merchant_id]:

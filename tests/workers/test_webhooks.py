@@ -25,8 +25,9 @@ from tests.workers.conftest import (
     until,
     working,
 )
+from workers.claims import claim_due
 from workers.inline import run_due
-from workers.jobs import DELIVERIES_PER_MERCHANT_MAX, JOBS
+from workers.jobs import DELIVERIES_PER_MERCHANT_MAX, JOBS, run
 
 JOB = "deliver_webhook"
 
@@ -140,6 +141,36 @@ async def test_many_workers_keep_the_order_too(
         document = json.loads(body)
         versions.setdefault(document["resource"]["id"], []).append(document["resource_version"])
     assert {tuple(each) for each in versions.values()} == {(1, 2, 3, 4, 5)}
+
+
+async def test_an_event_that_is_being_delivered_is_not_made_due_by_the_one_before_it(
+    database: Any, shop: Principal, receiver: Receiver, secret: str
+) -> None:
+    order_id = ids.new_id()
+    for version in (1, 2):
+        await event_of(shop, resource_id=order_id, resource_version=version)
+    first, second = sorted(await claim_due(2), key=lambda claim: claim.event_id)
+    await run(first, JOBS)  # the second one is claimed already, and made due once more
+    receiver.pause_seconds = 0.2
+    delivering = asyncio.create_task(run(second, JOBS))
+    await until(lambda: len(receiver.received) == 2)
+    assert await claim_due(1) == []
+    await delivering
+    assert await run_due() == 0
+    assert len(receiver.received) == 2
+
+
+async def test_an_event_that_was_claimed_again_is_left_to_its_new_holder(
+    database: Any, shop: Principal, receiver: Receiver, secret: str
+) -> None:
+    await event_of(shop)
+    (old,) = await claim_due(1)
+    await end_leases(database)
+    (new,) = await claim_due(1)
+    await run(old, JOBS)
+    assert receiver.received == []
+    await run(new, JOBS)
+    assert len(receiver.received) == 1
 
 
 async def test_another_resource_does_not_wait(
