@@ -125,7 +125,7 @@ class Grouping(Generic[Item, Result]):
             self._expiry = self._loop.call_at(self._waiting[0].expires_at, self._expire)
 
     def _gathered(self) -> list[_Call[Item, Result]]:
-        """The next members in order of arrival; those whose claims are taken stay in their place."""
+        """The next members in order of arrival; whose claims are taken keeps its place."""
         group: list[_Call[Item, Result]] = []
         passed: list[_Call[Item, Result]] = []
         fellows: set[Hashable] = set()
@@ -133,7 +133,9 @@ class Grouping(Generic[Item, Result]):
             call = self._waiting.popleft()
             if call.future.done():
                 continue
-            if call.fellow not in fellows:
+            if call.fellow in fellows:
+                call.claims = NOTHING
+            else:
                 if not self._claimed.isdisjoint(call.claims):
                     passed.append(call)
                     continue
