@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-input
 
-.PHONY: run test check schema lock bench clean install
+.PHONY: run test check schema lock bench bench-ledger bench-api clean install
 .DEFAULT_GOAL := install
 
 run: install
@@ -39,7 +39,13 @@ lock: install
 		--no-emit-find-links --quiet --output-file requirements.lock
 
 bench: install
-	@for benchmark in $(sort $(wildcard benchmarks/*.py)); do $(BIN)/python $$benchmark || exit 1; done
+	@exec $(BIN)/python -m benchmarks
+
+bench-ledger: install
+	@exec $(BIN)/python -m benchmarks.ledger
+
+bench-api: install
+	@exec $(BIN)/python -m benchmarks.api
 
 clean:
 	@if [ -x $(BIN)/purser ]; then $(BIN)/python -m app.development.clean; fi
