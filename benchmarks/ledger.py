@@ -21,19 +21,17 @@ from app import process
 from benchmarks import pgbench
 from benchmarks.figures import Figures, Slice, percentile, show, tell
 from benchmarks.lag import Lag, caught_up, watched
+from benchmarks.parties import CURRENCY, fund
 from benchmarks.profiling import profiled, show_functions, track_functions
 from benchmarks.servers import Failed, Stack, started
 from core import ids
 from core.principal import SYSTEM
-from wallet.chart import AccountKind, AccountSpec, account, clearing
+from wallet.chart import AccountKind, account
 from wallet.ledger import Entry, Post, post
 from wallet.verify import verify
 
-CURRENCY = "CNY"
 CALLERS = 256
 ACCOUNTS = 100_000
-FUNDS_MINOR = 1_000_000_00
-FUNDED_AT_ONCE = 5_000
 MERCHANT = uuid.UUID("018f0000-0000-7000-8000-0000000000aa")
 
 Maker = Callable[[], Post]
@@ -103,23 +101,6 @@ async def _opened(given: argparse.Namespace) -> dict[str, Maker]:
         return Post(chance.choice(wallets), merchant, 1 + chance.getrandbits(10))
 
     return {"spread": spread, "hot": hot}
-
-
-async def fund(wallets: list[AccountSpec], amount_minor: int = FUNDS_MINOR) -> None:
-    """Money from the bank into each wallet, thousands in a statement; it opens what is missing."""
-    bank = clearing("bank", CURRENCY)
-    for start in range(0, len(wallets), FUNDED_AT_ONCE):
-        entry = Entry(
-            entry_id=ids.new_id(),
-            kind="FUNDING",
-            actions=tuple(
-                Post(bank, wallet, amount_minor)
-                for wallet in wallets[start : start + FUNDED_AT_ONCE]
-            ),
-        )
-        [posted] = await post(SYSTEM, [entry])
-        if posted.outcome != "POSTED":
-            raise Failed(f"the funding was refused: {posted.code}")
 
 
 async def flood(make: Maker, callers: int, seconds: float) -> Slice:

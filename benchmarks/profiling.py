@@ -10,6 +10,8 @@ from contextlib import contextmanager
 import asyncpg
 
 LINES = 35
+PROFILE_VARIABLE = "BENCH_PROFILE"
+"""Names the file that a profiled process writes when it ends."""
 
 FUNCTIONS = """
 SELECT funcname, calls, total_time, self_time FROM pg_stat_user_functions
