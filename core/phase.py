@@ -10,13 +10,13 @@ connection when it is cancelled during BEGIN, and takes no principal.
 from __future__ import annotations
 
 import asyncio
-import json
 import urllib.parse
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import asyncpg
+import orjson
 from tortoise import Tortoise
 from tortoise.backends.asyncpg.client import AsyncpgDBClient, TransactionWrapper
 from tortoise.connection import get_connection, get_connections
@@ -59,7 +59,7 @@ def orm_config(database_url: str, pool_size: int, application_name: str) -> dict
         "maxsize": pool_size,
         "timeout": POOL_WAIT_SECONDS,
         "application_name": application_name,
-        "init": _prepare_connection,
+        "init": prepare_connection,
         "server_settings": {
             "statement_timeout": str(STATEMENT_TIMEOUT_MS),
             "lock_timeout": str(LOCK_TIMEOUT_MS),
@@ -185,15 +185,26 @@ def in_phase() -> bool:
     return isinstance(_client(), TransactionWrapper)
 
 
-async def _prepare_connection(connection: asyncpg.Connection) -> None:
-    """Documents of the group functions travel as text that was encoded once, by the caller."""
+async def prepare_connection(connection: asyncpg.Connection) -> None:
+    """Documents travel in binary form, so that they may stand inside of rows and arrays; one that
+    its caller has encoded already goes as it is.
+    """
     await connection.set_type_codec(
-        "jsonb", encoder=_json_text, decoder=json.loads, schema="pg_catalog"
+        "jsonb", encoder=_jsonb, decoder=_from_jsonb, schema="pg_catalog", format="binary"
     )
 
 
-def _json_text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+JSONB_VERSION = b"\x01"
+
+
+def _jsonb(value: Any) -> bytes:
+    if isinstance(value, bytes):
+        return JSONB_VERSION + value
+    return JSONB_VERSION + (value.encode() if isinstance(value, str) else orjson.dumps(value))
+
+
+def _from_jsonb(value: bytes) -> Any:
+    return orjson.loads(memoryview(value)[1:])
 
 
 def _client() -> AsyncpgDBClient:

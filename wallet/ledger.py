@@ -16,13 +16,15 @@ from typing import Any, Literal
 import orjson
 
 from core.errors import PurserError, error_of
+from core.grouping import Grouping
 from core.ids import derived_id
-from core.phase import phase, statement
+from core.phase import in_phase, phase, statement
 from core.principal import SYSTEM, Principal
 from wallet.chart import AccountKind, AccountSpec, account
 
 Outcome = Literal["POSTED", "STORED", "REFUSED"]
 Document = dict[str, Any]
+Row = tuple[Any, ...]
 
 ROLL_UP_ENTRIES_MAX = 10_000
 BLOCK_ENTRIES_MAX = 1_000
@@ -88,22 +90,6 @@ class Entry:
     description: str = ""
     facts: Document = field(default_factory=dict)
 
-    def to_json(self) -> Document:
-        """The entry as the group functions take it: JSON values, with the accounts it may open."""
-        accounts: dict[str, Document] = {}
-        return {
-            "entry_id": str(self.entry_id),
-            "kind": self.kind,
-            "effective_at": _instant(self.effective_at),
-            "order_id": _text(self.order_id),
-            "operation_id": _text(self.operation_id),
-            "merchant_id": _text(self.merchant_id),
-            "description": self.description,
-            "facts": self.facts,
-            "actions": [_action(action, accounts) for action in self.actions],
-            "accounts": list(accounts.values()),
-        }
-
 
 @dataclass(frozen=True, slots=True)
 class Posted:
@@ -148,20 +134,53 @@ class Settled:
 async def post(principal: Principal, entries: Sequence[Entry]) -> list[Posted]:
     """Book entries in their order of arrival, each all or nothing; operators and the system only.
 
-    Inside a phase it is a part of it, else one statement of its own. Locks the accounts that can
-    run dry, ascending; a second call with the same entries moves nothing and answers STORED.
+    Callers that wait at the same time are booked by one statement; inside a phase it is a part of
+    that. Locks the accounts that can run dry, ascending; a second call with the same entries moves
+    nothing and answers STORED. Raises `Busy`, and `OutcomeUnknown` where the database went away
+    meanwhile and could not be asked again.
     """
     if not entries:
         return []
+    if in_phase():
+        return await _post(principal, entries)
+    return await _groups.join(_Call(principal, tuple(entries)))
+
+
+async def _post(principal: Principal, entries: Sequence[Entry]) -> list[Posted]:
     rows = await statement(
-        "SELECT * FROM post_entries_as($1, $2)", str(principal), entries_text(entries)
+        "SELECT * FROM post_entries_as($1, $2, $3, $4)", str(principal), *entry_rows(entries)
     )
     return [Posted(*row) for row in rows]
 
 
-def entries_text(entries: Sequence[Entry]) -> str:
-    """The argument of `post_entries`: a JSON array."""
-    return orjson.dumps([entry.to_json() for entry in entries]).decode()
+@dataclass(frozen=True, slots=True, eq=False)
+class _Call:
+    principal: Principal
+    entries: tuple[Entry, ...]
+
+
+async def _post_together(calls: list[_Call]) -> list[list[Posted] | Exception]:
+    """The calls of one principal are one statement. One that fails is repeated call by call."""
+    results: dict[_Call, list[Posted] | Exception] = {}
+    for principal in dict.fromkeys(call.principal for call in calls):
+        same = [call for call in calls if call.principal == principal]
+        results |= zip(same, await _posted(principal, same), strict=True)
+    return [results[call] for call in calls]
+
+
+async def _posted(principal: Principal, calls: list[_Call]) -> list[list[Posted] | Exception]:
+    entries = [entry for call in calls for entry in call.entries]
+    try:
+        found = iter(await _post(principal, entries))
+    except Exception as error:  # noqa: BLE001  Told to the call that caused it.
+        if len(calls) > 1:
+            # What a lost connection left unknown is answered by its id: STORED, or booked now.
+            return [(await _posted(principal, [call]))[0] for call in calls]
+        return [error]
+    return [[next(found) for _ in call.entries] for call in calls]
+
+
+_groups: Grouping[_Call, list[Posted]] = Grouping(_post_together)
 
 
 async def settle_pending(
@@ -246,42 +265,86 @@ async def set_account_terms(
     return str(rows[0][0])
 
 
-def _action(action: Action, accounts: dict[str, Document]) -> Document:
-    """One action as JSON; the accounts it names are added to `accounts`."""
+def entry_rows(entries: Sequence[Entry]) -> tuple[list[Row], list[Row], list[Row]]:
+    """The arguments of `post_entries`: entries, their legs, and the accounts they may open.
+
+    The columns are those of the types `ledger_entry`, `ledger_leg` and `ledger_account`.
+    """
+    legs: list[Row] = []
+    accounts: dict[uuid.UUID, AccountSpec] = {}
+    rows = [_entry_row(place, entry) for place, entry in enumerate(entries, start=1)]
+    for place, entry in enumerate(entries, start=1):
+        line = 1
+        for action in entry.actions:
+            for leg in _legs(action, accounts):
+                legs.append((place, line, *leg))
+                line += 1
+    return rows, legs, [_account_row(spec) for spec in accounts.values()]
+
+
+def _entry_row(place: int, entry: Entry) -> Row:
+    return (
+        place,
+        entry.entry_id,
+        entry.kind,
+        entry.effective_at,
+        entry.order_id,
+        entry.operation_id,
+        entry.merchant_id,
+        entry.description,
+        orjson.dumps(entry.facts) if entry.facts else b"{}",
+        None,
+        None,
+    )
+
+
+def _legs(action: Action, accounts: dict[uuid.UUID, AccountSpec]) -> list[Row]:
+    """The legs of one action from its part on; the accounts it names are added to `accounts`."""
     match action:
         case Post(debit, credit, amount_minor):
-            return {"do": "POST", **_movement(debit, credit, amount_minor, accounts)}
+            accounts[debit.account_id], accounts[credit.account_id] = debit, credit
+            return [
+                (
+                    1,
+                    "POST",
+                    debit.account_id,
+                    credit.account_id,
+                    amount_minor,
+                    debit.currency,
+                    None,
+                    None,
+                    0,
+                )
+            ]
         case Hold(hold_id, debit, credit, amount_minor, expires_at):
-            return {
-                "do": "HOLD",
-                "hold_id": str(hold_id),
-                "expires_at": _instant(expires_at),
-                **_movement(debit, credit, amount_minor, accounts),
-            }
+            accounts[debit.account_id], accounts[credit.account_id] = debit, credit
+            return [
+                (
+                    1,
+                    "HOLD",
+                    debit.account_id,
+                    credit.account_id,
+                    amount_minor,
+                    debit.currency,
+                    hold_id,
+                    expires_at,
+                    amount_minor,
+                )
+            ]
         case PostHold(hold_id, credits):
-            return {
-                "do": "POST_HOLD",
-                "hold_id": str(hold_id),
-                "credits": [
-                    {"credit_account_id": _named(credit, accounts), "amount_minor": amount_minor}
-                    for credit, amount_minor in credits
-                ],
-            }
+            accounts |= {credit.account_id: credit for credit, _ in credits}
+            return [
+                (part, "POST_HOLD", None, credit.account_id, amount_minor, None, hold_id, None, 0)
+                for part, (credit, amount_minor) in enumerate(credits, start=1)
+            ]
         case VoidHold(hold_id):
-            return {"do": "VOID_HOLD", "hold_id": str(hold_id)}
+            return [(1, "VOID_HOLD", None, None, None, None, hold_id, None, 0)]
         case ExpireHold(hold_id):
-            return {"do": "EXPIRE_HOLD", "hold_id": str(hold_id)}
+            return [(1, "EXPIRE_HOLD", None, None, None, None, hold_id, None, 0)]
 
 
-def _movement(
-    debit: AccountSpec, credit: AccountSpec, amount_minor: int, accounts: dict[str, Document]
-) -> Document:
-    return {
-        "debit_account_id": _named(debit, accounts),
-        "credit_account_id": _named(credit, accounts),
-        "amount_minor": amount_minor,
-        "currency": debit.currency,
-    }
+def _account_row(spec: AccountSpec) -> Row:
+    return (spec.account_id, spec.owner_kind, spec.owner_id, spec.kind, spec.currency)
 
 
 def _named(spec: AccountSpec, accounts: dict[str, Document]) -> str:
@@ -323,11 +386,3 @@ def _settlement(settlement: PendingSettlement) -> Document:
         ),
         "accounts": list(accounts.values()),
     }
-
-
-def _text(value: uuid.UUID | None) -> str | None:
-    return None if value is None else str(value)
-
-
-def _instant(value: dt.datetime | None) -> str | None:
-    return None if value is None else value.isoformat()

@@ -111,7 +111,8 @@ CREATE TRIGGER refuse_change BEFORE DELETE OR TRUNCATE ON account
 CREATE TRIGGER refuse_change BEFORE DELETE OR TRUNCATE ON hold
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
 
--- What post_entries() reads from its input, once, in types: an entry, and each movement in it.
+-- What post_entries() takes: entries, each movement in them, and the accounts that they may open. The
+-- places are counted from 1; the hash and the place of an earlier equal id are its own to fill in.
 CREATE TYPE ledger_entry AS (
     ordinal integer, entry_id uuid, kind text, effective_at timestamptz, order_id uuid,
     operation_id uuid, merchant_id uuid, description text, facts jsonb, content_hash bytea,
@@ -123,6 +124,9 @@ CREATE TYPE ledger_leg AS (
     amount_minor bigint, currency text, hold_id uuid, expires_at timestamptz,
     -- What this leg adds to the debit account's pending column; negative where it resolves a hold.
     held_minor bigint);
+-- What an entry says of an account that it may open.
+CREATE TYPE ledger_account AS (
+    account_id uuid, owner_kind text, owner_id uuid, kind text, currency text);
 CREATE TYPE ledger_verdict AS (outcome text, code text, account_id uuid, available_minor bigint);
 
 ALTER TABLE account ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;

@@ -10,7 +10,7 @@ from typing import Any
 
 import asyncpg
 
-from core.phase import phase
+from core.phase import phase, prepare_connection
 from core.principal import SYSTEM
 from wallet import ledger, statements
 from wallet.chart import AccountKind, AccountSpec, account, clearing
@@ -128,7 +128,9 @@ class Books:
 
 async def connect(books: Books) -> asyncpg.Connection:
     """A connection of the application of its own, which gives up on a lock instead of hanging."""
-    return await asyncpg.connect(books.database.url, server_settings={"lock_timeout": "10s"})
+    connection = await asyncpg.connect(books.database.url, server_settings={"lock_timeout": "10s"})
+    await prepare_connection(connection)
+    return connection
 
 
 def posting_call(*entries: Entry) -> Callable[[asyncpg.Connection], Coroutine[Any, Any, Any]]:
@@ -136,7 +138,8 @@ def posting_call(*entries: Entry) -> Callable[[asyncpg.Connection], Coroutine[An
 
     async def call(connection: asyncpg.Connection) -> list[str]:
         rows = await connection.fetch(
-            "SELECT outcome, code FROM post_entries_as('system', $1)", ledger.entries_text(entries)
+            "SELECT outcome, code FROM post_entries_as('system', $1, $2, $3)",
+            *ledger.entry_rows(entries),
         )
         return [row["code"] or row["outcome"] for row in rows]
 

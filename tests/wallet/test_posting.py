@@ -219,7 +219,7 @@ async def test_only_operators_and_the_system_post_by_themselves(books):
     async with phase(operator(uuid.uuid4())) as connection:
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await connection._connection.fetch(
-                "SELECT * FROM post_entries($1)", ledger.entries_text([payment])
+                "SELECT * FROM post_entries($1, $2, $3)", *ledger.entry_rows([payment])
             )
     [posted] = await ledger.post(operator(uuid.uuid4()), [payment])
     assert posted.outcome == "POSTED"

@@ -33,7 +33,8 @@ async def test_without_the_lock_the_same_payments_would_overdraw(books):
     """The control run of the test above."""
     for statement in (
         "ALTER TABLE account DROP CONSTRAINT account_floor",
-        """DO $$ BEGIN EXECUTE replace(pg_get_functiondef('post_entries(jsonb)'::regprocedure),
+        """DO $$ BEGIN EXECUTE replace(pg_get_functiondef(
+           'post_entries(ledger_entry[], ledger_leg[], ledger_account[])'::regprocedure),
            'FOR NO KEY UPDATE', ''); END $$""",
     ):
         await books.database.fetch(statement)

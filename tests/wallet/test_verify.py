@@ -8,7 +8,7 @@ import uuid
 import asyncpg
 import pytest
 
-from tests.wallet.books import Merchant, entry
+from tests.wallet.books import Merchant, connect, entry
 from wallet import ledger
 from wallet.ledger import Hold, Post, PostHold, VoidHold
 from wallet.verify import ChainHead, chain_head, verify
@@ -206,12 +206,12 @@ async def test_a_cut_tail_is_found_against_the_exported_head(sealed):
 async def test_an_entry_whose_transaction_ended_late_is_sealed_in_a_later_block(books):
     payer, merchant = await books.funded_customer(100), Merchant()
     await books.book(Post(payer.wallet, merchant.pending, 1))
-    slow = await asyncpg.connect(books.database.url)
+    slow = await connect(books)
     try:
         async with slow.transaction():
             await slow.fetch(
-                "SELECT * FROM post_entries_as('system', $1)",
-                ledger.entries_text([entry(Post(books.bank, merchant.pending, 5))]),
+                "SELECT * FROM post_entries_as('system', $1, $2, $3)",
+                *ledger.entry_rows([entry(Post(books.bank, merchant.pending, 5))]),
             )
             await books.book(Post(payer.wallet, merchant.pending, 2))
             assert await ledger.seal() == 3

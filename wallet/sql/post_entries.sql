@@ -11,7 +11,8 @@
 --
 -- A second call with the same entry finds it stored and writes nothing. One call belongs in one
 -- transaction: two would take the locks of the second out of order.
-CREATE OR REPLACE FUNCTION post_entries(entries jsonb)
+CREATE OR REPLACE FUNCTION post_entries(
+    entries ledger_entry[], legs ledger_leg[], accounts ledger_account[])
 RETURNS TABLE (entry_id uuid, outcome text, code text, account_id uuid, available_minor bigint,
                sequence bigint)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public
@@ -26,10 +27,11 @@ $$
 #variable_conflict use_column
 DECLARE
     parsed ledger_entry[];
-    legs ledger_leg[];
+    contents text[];            -- the canonical text of each entry's legs
     resolves_holds boolean;
     makes_holds boolean;
     repeats_ids boolean;
+    unknown_action boolean;
     account_ids uuid[];         -- all that are touched, ascending
     drains bigint[];            -- the most that each could lose here
     in_place boolean[];         -- which are locked and written here; the others are buffered
@@ -46,65 +48,38 @@ DECLARE
     accepted_count integer;
     written_count integer;
 BEGIN
-    IF jsonb_array_length(entries) = 0 THEN
+    IF coalesce(cardinality(entries), 0) = 0 THEN
         RETURN;
     END IF;
 
-    -- Read the input once, into types.
-    WITH leg AS (
-        SELECT e.ordinal, e.entry_id, e.kind, e.effective_at, e.order_id, e.operation_id, e.merchant_id,
-               e.description, e.facts, movement.*
-        FROM ROWS FROM (jsonb_to_recordset(entries) AS (
-                 entry_id uuid, kind text, effective_at timestamptz, order_id uuid, operation_id uuid,
-                 merchant_id uuid, description text, facts jsonb, actions jsonb))
-             WITH ORDINALITY AS e (entry_id, kind, effective_at, order_id, operation_id, merchant_id,
-                                   description, facts, actions, ordinal)
-        CROSS JOIN LATERAL (
-            SELECT row_number() OVER (ORDER BY a.place, c.place) AS line, coalesce(c.place, 1) AS part, a.action,
-                   a.hold_id, a.debit_account_id,
-                   coalesce(c.credit_account_id, a.credit_account_id) AS credit_account_id,
-                   coalesce(c.amount_minor, a.amount_minor) AS amount_minor, a.currency, a.expires_at
-            FROM ROWS FROM (jsonb_to_recordset(e.actions) AS (
-                     "do" text, hold_id uuid, debit_account_id uuid, credit_account_id uuid,
-                     amount_minor bigint, currency text, expires_at timestamptz, credits jsonb))
-                 WITH ORDINALITY AS a (action, hold_id, debit_account_id, credit_account_id, amount_minor,
-                                       currency, expires_at, credits, place)
-            LEFT JOIN ROWS FROM (jsonb_to_recordset(a.credits) AS (
-                     credit_account_id uuid, amount_minor bigint))
-                 WITH ORDINALITY AS c (credit_account_id, amount_minor, place) ON true
-        ) AS movement
-        ORDER BY e.ordinal, movement.line
-    ), entry AS (
-        SELECT ordinal, any_value(entry_id) AS entry_id, any_value(kind) AS kind,
-               any_value(effective_at) AS effective_at, any_value(order_id) AS order_id,
-               any_value(operation_id) AS operation_id, any_value(merchant_id) AS merchant_id,
-               coalesce(any_value(description), '') AS description, coalesce(any_value(facts), '{}') AS facts,
-               string_agg(leg_content(action, hold_id, debit_account_id, credit_account_id, amount_minor,
-                                      currency, expires_at), '|' ORDER BY ordinal, line) AS legs
-        FROM leg GROUP BY ordinal
-    )
-    SELECT of_entries.*, of_legs.*
-    INTO parsed, repeats_ids, legs, resolves_holds, makes_holds
-    FROM (SELECT array_agg(ROW(
-                     ordinal, entry_id, kind, effective_at, order_id, operation_id, merchant_id, description,
-                     facts, sha256(convert_to(entry_content(
-                         entry_id, kind, effective_at, order_id, operation_id, merchant_id, legs, facts,
-                         description), 'UTF8')), previous)::ledger_entry ORDER BY ordinal),
-                 bool_or(previous IS NOT NULL)
-          FROM (SELECT *, lag(ordinal) OVER (PARTITION BY entry_id ORDER BY ordinal) AS previous
-                FROM entry) AS e) AS of_entries,
-         (SELECT array_agg(ROW(
-                     ordinal, line, part, action, debit_account_id, credit_account_id, amount_minor, currency,
-                     hold_id, expires_at, CASE action WHEN 'HOLD' THEN amount_minor ELSE 0 END
-                     )::ledger_leg ORDER BY ordinal, line),
-                 bool_or(action NOT IN ('POST', 'HOLD')), bool_or(action = 'HOLD')
-          FROM leg) AS of_legs;
-    IF coalesce(cardinality(parsed), 0) <> jsonb_array_length(entries) OR EXISTS (
-        SELECT FROM unnest(legs) AS leg WHERE coalesce(
-            leg.action NOT IN ('POST', 'HOLD', 'POST_HOLD', 'VOID_HOLD', 'EXPIRE_HOLD'), true)) THEN
+    SELECT array_agg(leg.content ORDER BY leg.ordinal), bool_or(leg.resolves), bool_or(leg.makes),
+           bool_or(leg.unknown)
+    INTO contents, resolves_holds, makes_holds, unknown_action
+    FROM (
+        SELECT l.ordinal, bool_or(l.action NOT IN ('POST', 'HOLD')) AS resolves,
+               bool_or(l.action = 'HOLD') AS makes,
+               bool_or(coalesce(l.action NOT IN ('POST', 'HOLD', 'POST_HOLD', 'VOID_HOLD', 'EXPIRE_HOLD'), true))
+                   AS unknown,
+               string_agg(leg_content(l.action, l.hold_id, l.debit_account_id, l.credit_account_id,
+                                      l.amount_minor, l.currency, l.expires_at), '|' ORDER BY l.line) AS content
+        FROM unnest(legs) AS l GROUP BY l.ordinal
+    ) AS leg;
+    IF coalesce(cardinality(contents), 0) <> cardinality(entries) OR coalesce(unknown_action, true) THEN
         RAISE EXCEPTION 'an entry without an action, or with an unknown one'
             USING ERRCODE = 'invalid_parameter_value';
     END IF;
+    SELECT array_agg(ROW(
+               e.ordinal, e.entry_id, e.kind, e.effective_at, e.order_id, e.operation_id, e.merchant_id,
+               e.description, e.facts, sha256(convert_to(entry_content(
+                   e.entry_id, e.kind, e.effective_at, e.order_id, e.operation_id, e.merchant_id,
+                   contents[e.ordinal], e.facts, e.description), 'UTF8')), e.previous)::ledger_entry
+               ORDER BY e.ordinal),
+           bool_or(e.previous IS NOT NULL)
+    INTO parsed, repeats_ids
+    FROM (SELECT each.ordinal, each.entry_id, each.kind, each.effective_at, each.order_id, each.operation_id,
+                 each.merchant_id, each.description, each.facts,
+                 lag(each.ordinal) OVER (PARTITION BY each.entry_id ORDER BY each.ordinal) AS previous
+          FROM unnest(entries) AS each) AS e;
     IF resolves_holds THEN
         legs := with_holds(legs);
     END IF;
@@ -136,7 +111,7 @@ BEGIN
                 WHEN 'credit' THEN touched.debits_minor ELSE touched.credits_minor END) AS drained (drain)
         ) AS t;
         EXIT WHEN NOT coalesce(missing, false);
-        PERFORM open_accounts(entries, account_ids);
+        PERFORM open_accounts(accounts, account_ids);
     END LOOP;
 
     SELECT array_agg(CASE WHEN a.has_floor THEN account_available(a) END ORDER BY a.account_id),
@@ -250,11 +225,59 @@ BEGIN
     ORDER BY answer.ordinal;
 END
 $$;
+ALTER FUNCTION post_entries(ledger_entry[], ledger_leg[], ledger_account[]) OWNER TO purser_poster;
+
+-- The accounts that entries in JSON describe.
+CREATE OR REPLACE FUNCTION described_accounts(entries jsonb) RETURNS ledger_account[]
+LANGUAGE sql STABLE AS
+$$
+    SELECT array_agg(ROW(a.account_id, a.owner_kind, a.owner_id, a.kind, a.currency)::ledger_account)
+    FROM jsonb_to_recordset(entries) AS e (accounts jsonb)
+    CROSS JOIN jsonb_to_recordset(e.accounts) AS a (
+        account_id uuid, owner_kind text, owner_id uuid, kind text, currency text)
+$$;
+
+-- The same from a JSON array, for callers in SQL.
+CREATE OR REPLACE FUNCTION post_entries(entries jsonb)
+RETURNS TABLE (entry_id uuid, outcome text, code text, account_id uuid, available_minor bigint,
+               sequence bigint)
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, public AS
+$$
+    SELECT posted.*
+    FROM post_entries(
+        ARRAY(
+            SELECT ROW(e.ordinal, e.entry_id, e.kind, e.effective_at, e.order_id, e.operation_id,
+                       e.merchant_id, coalesce(e.description, ''), coalesce(e.facts, '{}'),
+                       NULL, NULL)::ledger_entry
+            FROM ROWS FROM (jsonb_to_recordset(entries) AS (
+                     entry_id uuid, kind text, effective_at timestamptz, order_id uuid, operation_id uuid,
+                     merchant_id uuid, description text, facts jsonb))
+                 WITH ORDINALITY AS e (entry_id, kind, effective_at, order_id, operation_id, merchant_id,
+                                       description, facts, ordinal)
+            ORDER BY e.ordinal),
+        ARRAY(
+            SELECT ROW(e.ordinal, row_number() OVER (PARTITION BY e.ordinal ORDER BY a.place, c.place),
+                       coalesce(c.place, 1), a.action, a.debit_account_id,
+                       coalesce(c.credit_account_id, a.credit_account_id),
+                       coalesce(c.amount_minor, a.amount_minor), a.currency, a.hold_id, a.expires_at,
+                       CASE a.action WHEN 'HOLD' THEN a.amount_minor ELSE 0 END)::ledger_leg
+            FROM jsonb_array_elements(entries) WITH ORDINALITY AS e (document, ordinal)
+            CROSS JOIN LATERAL ROWS FROM (jsonb_to_recordset(e.document -> 'actions') AS (
+                     "do" text, hold_id uuid, debit_account_id uuid, credit_account_id uuid,
+                     amount_minor bigint, currency text, expires_at timestamptz, credits jsonb))
+                 WITH ORDINALITY AS a (action, hold_id, debit_account_id, credit_account_id, amount_minor,
+                                       currency, expires_at, credits, place)
+            LEFT JOIN ROWS FROM (jsonb_to_recordset(a.credits) AS (
+                     credit_account_id uuid, amount_minor bigint))
+                 WITH ORDINALITY AS c (credit_account_id, amount_minor, place) ON true
+            ORDER BY e.ordinal, a.place, c.place),
+        described_accounts(entries)) AS posted
+$$;
 ALTER FUNCTION post_entries(jsonb) OWNER TO purser_poster;
 
 -- Opens the accounts that a call names and that do not exist yet, with the properties of their kind.
 -- Raises where a missing account is not described, or described as of no known kind.
-CREATE OR REPLACE FUNCTION open_accounts(entries jsonb, account_ids uuid[]) RETURNS void
+CREATE OR REPLACE FUNCTION open_accounts(accounts ledger_account[], account_ids uuid[]) RETURNS void
 LANGUAGE plpgsql AS
 $$
 BEGIN
@@ -262,9 +285,7 @@ BEGIN
                          rolled_up_to)
     SELECT DISTINCT ON (described.account_id) described.*, k.normal_side, k.has_floor, k.buffered,
            CASE WHEN k.buffered THEN '3:3:'::pg_snapshot END
-    FROM jsonb_to_recordset(entries) AS e (accounts jsonb)
-    CROSS JOIN jsonb_to_recordset(e.accounts) AS described (
-        account_id uuid, owner_kind text, owner_id uuid, kind text, currency text)
+    FROM unnest(accounts) AS described
     JOIN chart() AS k ON k.kind = described.kind
     WHERE described.account_id = ANY (account_ids)
     ORDER BY described.account_id
@@ -362,22 +383,29 @@ END
 $$;
 
 -- For jobs outside a group.
-CREATE OR REPLACE FUNCTION post_entries_as(principal text, entries jsonb)
+CREATE OR REPLACE FUNCTION post_entries_as(
+    principal text, entries ledger_entry[], legs ledger_leg[], accounts ledger_account[])
 RETURNS TABLE (entry_id uuid, outcome text, code text, account_id uuid, available_minor bigint,
                sequence bigint)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public AS
 $$
 BEGIN
     PERFORM require_poster(principal);
-    RETURN QUERY SELECT * FROM post_entries(entries);
+    RETURN QUERY SELECT * FROM post_entries(entries, legs, accounts);
 END
 $$;
-ALTER FUNCTION post_entries_as(text, jsonb) OWNER TO purser_poster;
+ALTER FUNCTION post_entries_as(text, ledger_entry[], ledger_leg[], ledger_account[])
+    OWNER TO purser_poster;
 
-REVOKE ALL ON FUNCTION post_entries(jsonb), require_poster(text), post_entries_as(text, jsonb),
-    open_accounts(jsonb, uuid[]), with_holds(ledger_leg[]), resolve_holds(ledger_leg[], boolean[], bigint[], timestamptz),
+REVOKE ALL ON FUNCTION post_entries(ledger_entry[], ledger_leg[], ledger_account[]), post_entries(jsonb),
+    described_accounts(jsonb), require_poster(text),
+    post_entries_as(text, ledger_entry[], ledger_leg[], ledger_account[]),
+    open_accounts(ledger_account[], uuid[]), with_holds(ledger_leg[]),
+    resolve_holds(ledger_leg[], boolean[], bigint[], timestamptz),
     with_stored(ledger_entry[], ledger_verdict[], bigint[]) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION require_poster(text), open_accounts(jsonb, uuid[]), with_holds(ledger_leg[]),
+GRANT EXECUTE ON FUNCTION require_poster(text), open_accounts(ledger_account[], uuid[]),
+    described_accounts(jsonb), with_holds(ledger_leg[]),
     resolve_holds(ledger_leg[], boolean[], bigint[], timestamptz),
     with_stored(ledger_entry[], ledger_verdict[], bigint[]) TO purser_poster;
-GRANT EXECUTE ON FUNCTION post_entries_as(text, jsonb) TO purser_app;
+GRANT EXECUTE ON FUNCTION post_entries_as(text, ledger_entry[], ledger_leg[], ledger_account[])
+    TO purser_app;

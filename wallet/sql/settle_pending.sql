@@ -24,7 +24,7 @@ BEGIN
                                            debt_account_id uuid)
     CROSS JOIN LATERAL (VALUES (e.pending_account_id), (e.available_account_id), (e.debt_account_id))
         AS id (account_id);
-    PERFORM open_accounts(entries, account_ids);
+    PERFORM open_accounts(described_accounts(entries), account_ids);
     -- All of them now and in ascending id, so that post_entries() finds them locked by this transaction.
     PERFORM FROM account a WHERE a.account_id = ANY (account_ids) ORDER BY a.account_id FOR NO KEY UPDATE;
     PERFORM roll_up_accounts(account_ids);
