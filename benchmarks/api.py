@@ -13,7 +13,7 @@ import os
 import random
 import sys
 import urllib.request
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import asyncpg
@@ -21,6 +21,7 @@ import uvloop
 
 from app import process
 from benchmarks import pgbench
+from benchmarks.cost import seconds_by_process, told
 from benchmarks.figures import Figures, Slice, show, tell
 from benchmarks.generator import GRAPHQL, PLAIN, Generator
 from benchmarks.lag import Lag, caught_up, watched
@@ -32,6 +33,8 @@ CONNECTIONS = 256
 PROCESSES = 2
 OVERHEAD_CONNECTIONS = 64
 
+More = Callable[[Generator], Awaitable[None]]
+
 COUNTS = """
 SELECT (SELECT count(*) FROM payment_order WHERE type = 'PAY' AND state = 'SUCCEEDED') AS orders,
        (SELECT count(*) FROM entry WHERE kind = 'PAY_BOOKED') AS entries,
@@ -42,7 +45,7 @@ SELECT (SELECT count(*) FROM payment_order WHERE type = 'PAY' AND state = 'SUCCE
 
 def arguments(name: str = "benchmarks.api") -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=name, description=__doc__)
-    parser.add_argument("--seconds", type=float, default=3.0, help="length of a slice")
+    parser.add_argument("--seconds", type=float, default=2.5, help="length of a slice")
     parser.add_argument("--rounds", type=int, default=3, help="how often the slices alternate")
     parser.add_argument("--customers", type=int, default=20_000)
     parser.add_argument("--merchants", type=int, default=1_000)
@@ -69,8 +72,10 @@ def main() -> int:
         return 1
 
 
-async def measure(stack: Stack, figures: Figures, given: argparse.Namespace) -> None:
-    """The ratios of the API, the followers' lag, and the proof of the books."""
+async def measure(
+    stack: Stack, figures: Figures, given: argparse.Namespace, more: More | None = None
+) -> None:
+    """The ratios of the API, the followers' lag, `more`, and the proof of the books."""
     train_model(stack)
     if given.profile:
         await _profile(stack, figures, given)
@@ -79,6 +84,8 @@ async def measure(stack: Stack, figures: Figures, given: argparse.Namespace) -> 
     async with running(stack, given) as (ports, generator):
         await _throughput(stack, figures, given, ports, generator)
         await _overhead(stack, figures, given, generator)
+        if more is not None:
+            await more(generator)
         await _proof(stack, figures, generator)
 
 
@@ -137,16 +144,20 @@ async def _throughput(
     await caught_up(stack.owner_url)
     lag = Lag()
     theirs: list[Slice] = []
+    costs: dict[str, str] = {}
     ours: dict[str, list[Slice]] = {"many merchants": [], "one merchant": []}
     for number in range(given.rounds):
         theirs.append(await asyncio.to_thread(pgbench.measure, stack, 16, given.seconds))
         for name, slices in ours.items():
+            before = seconds_by_process(stack, {"load": generator.process_id})
             async with watched(stack.owner_url, lag):
                 slices.append(
                     await generator.slice(
                         ports, CONNECTIONS, seconds=given.seconds, hot=name == "one merchant"
                     )
                 )
+            after = seconds_by_process(stack, {"load": generator.process_id})
+            costs[name] = told(before, after, slices[-1].count)
             behind = await caught_up(stack.owner_url)
             tell(
                 f"round {number + 1}: pgbench {theirs[-1].per_second:,.0f}, {name} "
@@ -156,6 +167,7 @@ async def _throughput(
     figures.add("pgbench -c 16", theirs)
     for name, slices in ours.items():
         figures.add(f"pay, {CONNECTIONS} connections, {name}", slices)
+        figures.notes.append(f"pay, {name}: {costs[name]}")
     for connections in (64, 1):
         piece = await generator.slice(ports, connections, seconds=given.seconds / 2)
         figures.add(f"pay, {connections} connections", [piece])

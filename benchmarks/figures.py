@@ -51,11 +51,12 @@ class Row:
 
 @dataclass
 class Figures:
-    """All that one run has found; `broken` says what makes it worth nothing."""
+    """All that one run has found; `broken` says what makes it worth nothing, `notes` the rest."""
 
     rows: list[Row] = field(default_factory=list)
     ratios: dict[str, float] = field(default_factory=dict)
     broken: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def add(self, what: str, slices: Sequence[Slice], note: str = "") -> None:
         """A row over several slices of the same thing."""
@@ -107,7 +108,7 @@ def show(figures: Figures) -> int:
     for row in figures.rows:
         cells = (_cell(row.per_second, 10, 0), _cell(row.p50_ms, 9, 2), _cell(row.p99_ms, 9, 2))
         print(f"{row.what:<{width}}  {'  '.join(cells)}  {row.note}".rstrip())
-    print()
+    print("\n".join(["", *figures.notes, ""] if figures.notes else [""]))
     for name, value in figures.ratios.items():
         sign, goal = GOALS.get(name, ("", 0.0))
         print(f"{name:<16} {value:8.2f}  {_verdict(value, sign, goal)}".rstrip())

@@ -78,6 +78,10 @@ class Generator:
             answer["succeeded"], answer["seconds"], answer["latencies_us"], answer["failed"]
         )
 
+    @property
+    def process_id(self) -> int:
+        return self._process.pid
+
     def report(self, figures: Figures) -> None:
         """The share that did not succeed, and what was answered instead."""
         failed = self.sent - self.acknowledged

@@ -9,16 +9,20 @@ from __future__ import annotations
 import cProfile
 import os
 import pstats
+import signal
 import sys
 from pathlib import Path
 
 import orjson
+from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from app import asgi, serve
-from benchmarks.profiling import PROFILE_VARIABLE
+from benchmarks.profiling import PROFILE_VARIABLE, SPANS_PATH, SPANS_VARIABLE
+from core import trace
 from core.errors import PurserError
 from core.money import Money
 from identity.permissions import Permission, require
@@ -54,6 +58,29 @@ async def pay(request: Request) -> Response:
     return _json(_answer(answer))
 
 
+async def spans(_: Request) -> Response:
+    """The sums since the last time; the first time makes the process listen."""
+    found = {
+        name: [total.calls, total.members, total.total_ms] for name, total in trace.taken().items()
+    }
+    trace.listen()
+    return _json(found)
+
+
+class Timed:
+    """The whole application in a span: all but the server's own reading and writing."""
+
+    def __init__(self, application: Starlette) -> None:
+        self._application = application
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] != "/graphql":
+            await self._application(scope, receive, send)
+            return
+        with trace.span("request"):
+            await self._application(scope, receive, send)
+
+
 def _answer(answer: Answer) -> dict[str, object]:
     order = answer.order
     assert order is not None
@@ -85,11 +112,16 @@ def _json(body: object) -> Response:
 
 
 def main() -> None:
-    asgi.application.router.routes.insert(0, Route("/plain/pay", pay, methods=["POST"]))
+    routes = [Route("/plain/pay", pay, methods=["POST"]), Route(SPANS_PATH, spans)]
+    asgi.application.router.routes[:0] = routes
+    if os.environ.get(SPANS_VARIABLE):
+        asgi.application = Timed(asgi.application)
     where = os.environ.get(PROFILE_VARIABLE)
     if where is None:
         serve.run()
         return
+    # Uvicorn raises the signal again when it has stopped, which must not end us before the profile.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     profile = cProfile.Profile()
     try:
         profile.runcall(serve.run)

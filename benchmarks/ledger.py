@@ -37,19 +37,19 @@ MERCHANT = uuid.UUID("018f0000-0000-7000-8000-0000000000aa")
 Maker = Callable[[], Post]
 
 
-def arguments() -> argparse.Namespace:
+def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="benchmarks.ledger", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=3.0, help="length of a slice")
+    parser.add_argument("--seconds", type=float, default=2.5, help="length of a slice")
     parser.add_argument("--rounds", type=int, default=3, help="how often the slices alternate")
     parser.add_argument("--accounts", type=int, default=ACCOUNTS)
     parser.add_argument("--callers", type=int, default=CALLERS)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--profile", action="store_true", help="where the time goes; no ratios")
-    return parser.parse_args()
+    return parser
 
 
 def main() -> int:
-    given = arguments()
+    given = arguments().parse_args()
     try:
         with started() as stack:
             figures = Figures()

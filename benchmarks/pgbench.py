@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import subprocess
@@ -25,7 +26,7 @@ def prepare(stack: Stack) -> None:
 
 def measure(stack: Stack, clients: int, seconds: float) -> Slice:
     """One slice of `-M prepared` with `clients` connections; whole seconds, one at least."""
-    whole = max(1, round(seconds))
+    whole = max(1, math.ceil(seconds))
     threads = min(2, clients)
     with tempfile.TemporaryDirectory(prefix="purser-pgbench-") as folder:
         arguments = ["-M", "prepared", "-c", str(clients), "-j", str(threads), "-T", str(whole)]

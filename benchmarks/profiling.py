@@ -12,6 +12,8 @@ import asyncpg
 LINES = 35
 PROFILE_VARIABLE = "BENCH_PROFILE"
 """Names the file that a profiled process writes when it ends."""
+SPANS_VARIABLE = "BENCH_SPANS"
+SPANS_PATH = "/bench/spans"
 
 FUNCTIONS = """
 SELECT funcname, calls, total_time, self_time FROM pg_stat_user_functions

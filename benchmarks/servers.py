@@ -95,6 +95,10 @@ class Stack:
             raise Failed(f"{name} failed: {(ended.stdout + ended.stderr).strip()[-2_000:]}")
         return ended.stdout
 
+    def process(self, name: str) -> subprocess.Popen[bytes]:
+        """A running process by its name."""
+        return next(process for service, process in self.running if service.name == name)
+
     def end(self, name: str) -> None:
         """End one process by its name, before the others."""
         ending = [each for each in self.running if each[0].name == name]
