@@ -26,7 +26,7 @@ from benchmarks.figures import Figures, Slice, show, tell
 from benchmarks.generator import GRAPHQL, PLAIN, Generator
 from benchmarks.lag import Lag, caught_up, watched
 from benchmarks.parties import make_parties
-from benchmarks.profiling import PROFILE_VARIABLE, show_functions, track_functions
+from benchmarks.profiling import PROFILE_VARIABLE, count_from_here, show_counted
 from benchmarks.servers import HOST, Failed, Stack, free_port, started, train_model
 
 CONNECTIONS = 256
@@ -63,7 +63,7 @@ def arguments(name: str = "benchmarks.api") -> argparse.ArgumentParser:
 def main() -> int:
     given = arguments().parse_args()
     try:
-        with started() as stack:
+        with started(counting=given.profile) as stack:
             figures = Figures()
             uvloop.run(measure(stack, figures, given))
             return show(figures)
@@ -226,7 +226,6 @@ async def _proof(stack: Stack, figures: Figures, generator: Generator) -> None:
 
 async def _profile(stack: Stack, figures: Figures, given: argparse.Namespace) -> None:
     """One API process under `cProfile`, and the time of PostgreSQL's functions."""
-    await track_functions(stack.owner_url)
     async with running(stack, given) as (_, generator):
         written = stack.home.folder / "profile.txt"
         port = start_api(
@@ -237,11 +236,11 @@ async def _profile(stack: Stack, figures: Figures, given: argparse.Namespace) ->
         )
         stack.wait_for("the API", answers(port))
         await generator.slice([port], CONNECTIONS, seconds=1.0)
-        await track_functions(stack.owner_url)
+        await count_from_here(stack.owner_url)
         piece = await generator.slice([port], CONNECTIONS, seconds=given.seconds)
         stack.end("api-profiled")
         print(written.read_text())
-        await show_functions(stack.owner_url, piece.count)
+        await show_counted(stack.owner_url, piece.count)
         figures.add("pay while profiled, one process", [piece])
         generator.report(figures)
 

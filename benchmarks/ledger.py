@@ -22,7 +22,7 @@ from benchmarks import pgbench
 from benchmarks.figures import Figures, Slice, percentile, show, tell
 from benchmarks.lag import Lag, caught_up, watched
 from benchmarks.parties import CURRENCY, fund
-from benchmarks.profiling import profiled, show_functions, track_functions
+from benchmarks.profiling import count_from_here, profiled, show_counted
 from benchmarks.servers import Failed, Stack, started
 from core import ids
 from core.principal import SYSTEM
@@ -51,7 +51,7 @@ def arguments() -> argparse.ArgumentParser:
 def main() -> int:
     given = arguments().parse_args()
     try:
-        with started() as stack:
+        with started(counting=given.profile) as stack:
             figures = Figures()
             uvloop.run(measure(stack, figures, given))
             return show(figures)
@@ -168,11 +168,11 @@ async def _alone(
 
 async def _profile(stack: Stack, makers: dict[str, Maker], given: argparse.Namespace) -> None:
     for name, make in makers.items():
-        await track_functions(stack.owner_url)
+        await count_from_here(stack.owner_url)
         with profiled(name):
             piece = await flood(make, given.callers, given.seconds)
         print(f"{name}: {piece.per_second:,.0f} a second while profiled")
-        await show_functions(stack.owner_url, piece.count)
+        await show_counted(stack.owner_url, piece.count)
 
 
 async def _verify(figures: Figures) -> None:

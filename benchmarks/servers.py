@@ -16,7 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import asyncpg
@@ -31,6 +31,7 @@ from app.development.supervisor import last_line
 from app.development.variables import free, run_variables
 from app.settings import Place
 from benchmarks.figures import tell
+from benchmarks.profiling import COUNTING
 
 ROOT = Path(__file__).resolve().parent.parent
 KEPT = ROOT / ".purser-bench"
@@ -130,8 +131,11 @@ class Stack:
 
 
 @contextmanager
-def started() -> Iterator[Stack]:
-    """A migrated stack of its own, stopped and removed afterwards, whatever happens."""
+def started(*, counting: bool = False) -> Iterator[Stack]:
+    """A migrated stack of its own, stopped and removed afterwards, whatever happens.
+
+    With `counting` the server counts the time of each statement, which costs some.
+    """
     signal.signal(signal.SIGTERM, _interrupted)
     signal.signal(signal.SIGHUP, _interrupted)
     os.umask(0o077)
@@ -141,7 +145,7 @@ def started() -> Iterator[Stack]:
         with locked(folder) as home:
             stack = _stack(home, sockets)
             try:
-                _start_servers(stack)
+                _start_servers(stack, counting)
                 yield stack
             finally:
                 stack.stop()
@@ -179,11 +183,15 @@ def _models() -> Path:
     return KEPT / f"risk_models-{SCHEMA}"
 
 
-def _start_servers(stack: Stack) -> None:
+def _start_servers(stack: Stack, counting: bool) -> None:
     tell("starting PostgreSQL and Valkey")
     home, secrets, sockets = stack.home, stack.secrets, stack.sockets
     postgres.initialise(stack.cluster, secrets.owner_password)
-    stack.serve(postgres.service(stack.cluster, sockets, home.log("postgres")))
+    server = postgres.service(stack.cluster, sockets, home.log("postgres"))
+    if counting:
+        options = [f"--{name}={value}" for name, value in COUNTING.items()]
+        server = replace(server, command=[*server.command, *options])
+    stack.serve(server)
     stack.serve(valkey.service(sockets, home.folder, secrets.valkey_password, home.log("valkey")))
     stack.wait_for("PostgreSQL", lambda: postgres.ready(stack.cluster, sockets))
     stack.wait_for("Valkey", (sockets / valkey.SOCKET).exists)
