@@ -28,6 +28,7 @@ Row = tuple[Any, ...]
 
 ROLL_UP_ENTRIES_MAX = 10_000
 BLOCK_ENTRIES_MAX = 1_000
+CHECKPOINT_ENTRIES_MIN = 1_000
 EXPIRIES_MAX = 200
 
 
@@ -240,6 +241,14 @@ async def seal(blocks_max: int = 100) -> int:
         if block_count < BLOCK_ENTRIES_MAX:
             break
     return sealed_count
+
+
+async def keep_checkpoints(entries_min: int = CHECKPOINT_ENTRIES_MIN) -> int:
+    """Write checkpoints of accounts, once the journal has grown by `entries_min`; returns how many.
+
+    A balance of the past is then near one: see `wallet/sql/balance_as_of.sql`.
+    """
+    return int((await statement("SELECT keep_checkpoints($1)", entries_min))[0][0])
 
 
 async def set_account_terms(

@@ -126,3 +126,36 @@ class Follower(Model):
 
     class Meta:
         table = "follower"
+
+
+class JournalMark(Model):
+    """A mark in the journal: whatever a later transaction than the mark's books is above it.
+
+    The mark's transaction is beside this row.
+    """
+
+    sequence = fields.BigIntField(primary_key=True, generated=False)
+
+    class Meta:
+        table = "journal_mark"
+
+
+class AccountCheckpoint(Model):
+    """The sums of an account's history up to a snapshot, so that a balance of the past is near one.
+
+    The key of the table is `(account_id, number)`; the snapshot is beside this row. What was
+    recorded before `recorded_max_at`, as far as any checkpoint has seen it, is not above
+    `ceiling_sequence`.
+    """
+
+    account_id = fields.UUIDField(primary_key=True)
+    number = fields.BigIntField()
+    debits_posted = fields.BigIntField()
+    credits_posted = fields.BigIntField()
+    debits_pending = fields.BigIntField()
+    last_sequence = fields.BigIntField()
+    ceiling_sequence = fields.BigIntField()
+    recorded_max_at = fields.DatetimeField()
+
+    class Meta:
+        table = "account_checkpoint"

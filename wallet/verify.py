@@ -20,6 +20,8 @@ SET_CHECKS = (
     "SELECT * FROM verify_postings($1)",
     "SELECT * FROM verify_sealing($1)",
     "SELECT * FROM verify_snapshots($1)",
+    "SELECT * FROM verify_checkpoints($1)",
+    "SELECT * FROM verify_marks($1)",
 )
 
 

@@ -1,4 +1,5 @@
-"""The followers: roll-up of buffered accounts, sealing of the chain, folding of shared profiles.
+"""The followers: roll-up of buffered accounts, sealing of the chain, checkpoints of accounts,
+folding of shared profiles.
 
 They read what was committed and carry it on, behind the payments.
 """
@@ -8,7 +9,7 @@ from __future__ import annotations
 import asyncio
 
 from risk_model.folding import fold_shared
-from wallet.ledger import ROLL_UP_ENTRIES_MAX, roll_up, seal
+from wallet.ledger import ROLL_UP_ENTRIES_MAX, keep_checkpoints, roll_up, seal
 from workers.loops import repeat
 
 FOLLOW_SECONDS = 0.2
@@ -20,6 +21,7 @@ async def follow(stop: asyncio.Event) -> None:
     async with asyncio.TaskGroup() as group:
         group.create_task(repeat("roll-up", _roll_up, FOLLOW_SECONDS, stop))
         group.create_task(repeat("sealing", seal, FOLLOW_SECONDS, stop))
+        group.create_task(repeat("checkpoints", keep_checkpoints, FOLLOW_SECONDS, stop))
         group.create_task(repeat("risk folding", _fold_shared, FOLLOW_SECONDS, stop))
 
 

@@ -43,13 +43,5 @@ $$
                           CASE a.owner_kind WHEN 'customer' THEN a.owner_id END)
 $$;
 
--- Whether something was part of the books at a ledger version, or else at an instant.
-CREATE OR REPLACE FUNCTION happened(
-    transaction_id xid8, recorded_at timestamptz, version text, instant timestamptz) RETURNS boolean
-LANGUAGE sql IMMUTABLE PARALLEL SAFE AS
-$$
-    SELECT CASE WHEN version IS NOT NULL THEN pg_visible_in_snapshot(transaction_id, version::pg_snapshot)
-                ELSE recorded_at <= instant END
-$$;
 GRANT EXECUTE ON FUNCTION account_available(account), unrolled(account), unrolled_minor(account),
-    account_seen(account), happened(xid8, timestamptz, text, timestamptz) TO purser_poster, purser_reader;
+    account_seen(account) TO purser_poster, purser_reader;

@@ -36,35 +36,6 @@ ALTER FUNCTION balances(uuid[]) OWNER TO purser_reader;
 REVOKE ALL ON FUNCTION read_accounts(uuid[]), balances(uuid[]) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION balances(uuid[]) TO purser_app;
 
--- The posted balance and the holds of an account as they were: at a ledger version exactly; at an instant,
--- exact but for entries that were being written then. It adds up the account's history.
-CREATE OR REPLACE FUNCTION read_balance_as_of(of_account_id uuid, version text, instant timestamptz)
-RETURNS TABLE (posted_minor bigint, pending_minor bigint, credit_limit_minor bigint)
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, public SET enable_seqscan = off AS
-$$
-    SELECT CASE a.normal_side WHEN 'credit' THEN moved.credits_minor - moved.debits_minor
-                              ELSE moved.debits_minor - moved.credits_minor END,
-           CASE a.normal_side WHEN 'credit' THEN held.minor ELSE 0 END, a.credit_limit_minor
-    FROM account a
-    CROSS JOIN LATERAL (
-        SELECT coalesce((SELECT sum(p.amount_minor) FROM posting p WHERE p.debit_account_id = a.account_id
-                         AND happened(p.transaction_id, p.recorded_at, version, instant)), 0)::bigint,
-               coalesce((SELECT sum(p.amount_minor) FROM posting p WHERE p.credit_account_id = a.account_id
-                         AND happened(p.transaction_id, p.recorded_at, version, instant)), 0)::bigint
-    ) AS moved (debits_minor, credits_minor)
-    CROSS JOIN LATERAL (
-        SELECT coalesce(sum(h.amount_minor), 0)::bigint
-        FROM hold h JOIN entry e ON e.sequence = h.sequence
-        WHERE h.debit_account_id = a.account_id
-          AND happened(h.transaction_id, e.recorded_at, version, instant)
-          AND NOT coalesce(happened(h.resolved_transaction_id, h.resolved_at, version, instant), false)
-    ) AS held (minor)
-    WHERE a.account_id = of_account_id AND account_seen(a)
-$$;
-ALTER FUNCTION read_balance_as_of(uuid, text, timestamptz) OWNER TO purser_reader;
-REVOKE ALL ON FUNCTION read_balance_as_of(uuid, text, timestamptz) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION read_balance_as_of(uuid, text, timestamptz) TO purser_app;
-
 -- A merchant's money by the bucket it is in, each the balance of the ledger accounts of that name.
 -- What is held for refunds has left its bucket already. Unsettled money is never available.
 CREATE OR REPLACE FUNCTION merchant_balance(of_merchant_id uuid)

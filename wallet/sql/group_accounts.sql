@@ -12,25 +12,29 @@ $$
           AND a.kind IN ('MERCHANT_PENDING', 'MERCHANT_AVAILABLE', 'FEES'))) AS r
 $$;
 
--- Whose accounts an entry would debit, and whether only by resolving a hold that was made before.
-CREATE OR REPLACE FUNCTION debited_owners(entry jsonb)
-RETURNS TABLE (owner_kind text, owner_id uuid, resolves_hold boolean)
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, public SET enable_seqscan = off AS
+-- Whose accounts each entry would debit, and whether only by resolving a hold that was made before.
+CREATE OR REPLACE FUNCTION debited_owners(legs ledger_leg[], accounts ledger_account[])
+RETURNS TABLE (ordinal integer, owner_kind text, owner_id uuid, resolves_hold boolean)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, public
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS
 $$
-    SELECT coalesce(a.owner_kind, described.owner_kind), coalesce(a.owner_id, described.owner_id),
-           action."do" IN ('POST_HOLD', 'VOID_HOLD')
-    FROM jsonb_to_recordset(entry -> 'actions') AS action ("do" text, debit_account_id uuid, hold_id uuid)
-    LEFT JOIN hold h ON h.hold_id = action.hold_id AND action.debit_account_id IS NULL
-    LEFT JOIN account a ON a.account_id = coalesce(action.debit_account_id, h.debit_account_id)
-    LEFT JOIN jsonb_to_recordset(entry -> 'accounts') AS described (
-        account_id uuid, owner_kind text, owner_id uuid)
-        ON described.account_id = action.debit_account_id
+    SELECT leg.ordinal, coalesce(a.owner_kind, described.owner_kind),
+           coalesce(a.owner_id, described.owner_id), leg.action IN ('POST_HOLD', 'VOID_HOLD')
+    FROM unnest(legs) AS leg
+    LEFT JOIN hold h ON h.hold_id = leg.hold_id AND leg.debit_account_id IS NULL
+    LEFT JOIN account a ON a.account_id = coalesce(leg.debit_account_id, h.debit_account_id)
+    LEFT JOIN LATERAL (
+        SELECT each.owner_kind, each.owner_id FROM unnest(accounts) AS each
+        WHERE a.account_id IS NULL AND each.account_id = leg.debit_account_id LIMIT 1
+    ) AS described ON true
 $$;
 
 ALTER FUNCTION read_merchant_accounts(uuid, text) OWNER TO purser_poster;
-ALTER FUNCTION debited_owners(jsonb) OWNER TO purser_poster;
-REVOKE ALL ON FUNCTION read_merchant_accounts(uuid, text), debited_owners(jsonb) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION read_merchant_accounts(uuid, text), debited_owners(jsonb) TO purser_poster;
+ALTER FUNCTION debited_owners(ledger_leg[], ledger_account[]) OWNER TO purser_poster;
+REVOKE ALL ON FUNCTION
+    read_merchant_accounts(uuid, text), debited_owners(ledger_leg[], ledger_account[]) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION
+    read_merchant_accounts(uuid, text), debited_owners(ledger_leg[], ledger_account[]) TO purser_poster;
 
 -- What the entries of some orders moved, summed by kind of entry: for the check that the orders' money is
 -- their postings. Operators and the system alone.

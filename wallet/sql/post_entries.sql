@@ -128,6 +128,10 @@ BEGIN
         INTO floors FROM account a WHERE a.account_id = ANY (lock_ids);
     END IF;
 
+    -- A transaction is numbered before its entries are, even where it has locked nothing: who asks for the
+    -- entries of later transactions looks only above a mark (see `sequence_floor()`).
+    PERFORM pg_current_xact_id();
+
     -- Where every account could lose all that is asked of it, there is nothing to judge.
     recorded := purser_now();
     SELECT coalesce(frozen_found OR resolves_holds OR repeats_ids

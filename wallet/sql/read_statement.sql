@@ -25,6 +25,7 @@ DECLARE
     balance bigint;
     seen pg_snapshot := coalesce(version::pg_snapshot, pg_current_snapshot());
     sequences bigint[];
+    reach bigint;
 BEGIN
     SELECT CASE a.normal_side WHEN 'debit' THEN 1 ELSE -1 END,
            account_available(a) - a.credit_limit_minor + unrolled_minor(a)
@@ -37,17 +38,19 @@ BEGIN
     from_sequence := coalesce(from_sequence, 9223372036854775807);
 
     IF newer THEN
+        -- Whoever goes up in an old reading must not pass all that was booked since.
+        reach := sequence_reach(of_account_id, seen);
         sequences := ARRAY(
             SELECT found.sequence FROM (
                 (SELECT DISTINCT p.debit_account_id, p.sequence FROM posting p
                  WHERE (p.debit_account_id, p.sequence) > (of_account_id, from_sequence)
-                   AND p.debit_account_id <= of_account_id
+                   AND (p.debit_account_id, p.sequence) <= (of_account_id, reach)
                    AND pg_visible_in_snapshot(p.transaction_id, seen)
                  ORDER BY p.debit_account_id, p.sequence LIMIT lines_max + 1)
                 UNION
                 (SELECT DISTINCT p.credit_account_id, p.sequence FROM posting p
                  WHERE (p.credit_account_id, p.sequence) > (of_account_id, from_sequence)
-                   AND p.credit_account_id <= of_account_id
+                   AND (p.credit_account_id, p.sequence) <= (of_account_id, reach)
                    AND pg_visible_in_snapshot(p.transaction_id, seen)
                  ORDER BY p.credit_account_id, p.sequence LIMIT lines_max + 1)) AS found
             ORDER BY found.sequence LIMIT lines_max + 1);

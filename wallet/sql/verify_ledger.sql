@@ -187,8 +187,78 @@ BEGIN
     SELECT 'SNAPSHOT_FROM_THE_FUTURE', s.subject, s.snapshot::text
     FROM (SELECT f.name::text, f.consumed FROM follower f
           UNION ALL
-          SELECT a.account_id::text, a.rolled_up_to FROM account a WHERE a.buffered) AS s (subject, snapshot)
+          SELECT a.account_id::text, a.rolled_up_to FROM account a WHERE a.buffered
+          UNION ALL
+          SELECT c.account_id::text, c.snapshot FROM account_checkpoint c) AS s (subject, snapshot)
     WHERE pg_snapshot_xmax(s.snapshot) > pg_snapshot_xmax(pg_current_snapshot())
+    LIMIT findings_max;
+END
+$$;
+
+-- Every checkpoint: its sums are those of the events that its snapshot sees, and its bounds leave none out.
+-- Each event belongs to the first checkpoint that sees it; from there on the sums only grow.
+CREATE OR REPLACE FUNCTION verify_checkpoints(findings_max integer)
+RETURNS TABLE (finding text, subject text, detail text)
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, public AS
+$$
+BEGIN
+    PERFORM require_auditor();
+    RETURN QUERY
+    WITH seen AS MATERIALIZED (
+        SELECT a.account_id, e.*, first.number
+        FROM (SELECT DISTINCT account_id FROM account_checkpoint) AS a
+        CROSS JOIN LATERAL account_events(a.account_id, 0, 9223372036854775807) AS e
+        CROSS JOIN LATERAL (
+            SELECT c.number FROM account_checkpoint c
+            WHERE c.account_id = a.account_id AND pg_snapshot_xmax(c.snapshot) > e.transaction_id
+              AND pg_visible_in_snapshot(e.transaction_id, c.snapshot)
+            ORDER BY pg_snapshot_xmax(c.snapshot), c.number LIMIT 1) AS first
+    ), summed AS (
+        SELECT s.account_id, s.number, sum(s.debit_minor) AS debits_minor, sum(s.credit_minor) AS credits_minor,
+               sum(s.held_minor) AS held_minor, max(s.sequence) AS last_sequence,
+               max(s.recorded_at) AS recorded_max_at
+        FROM seen s GROUP BY s.account_id, s.number
+    ), counted AS (
+        SELECT c.account_id, c.number,
+               (c.debits_posted, c.credits_posted, c.debits_pending, c.last_sequence, c.recorded_max_at)::text
+                   AS written,
+               (sum(s.debits_minor) OVER upward, sum(s.credits_minor) OVER upward,
+                sum(s.held_minor) OVER upward, max(s.last_sequence) OVER upward,
+                max(s.recorded_max_at) OVER upward)::text AS right_one
+        FROM account_checkpoint c LEFT JOIN summed s ON s.account_id = c.account_id AND s.number = c.number
+        WINDOW upward AS (PARTITION BY c.account_id ORDER BY c.number)
+    )
+    (SELECT 'CHECKPOINT_DIFFERS', format('%s %s', c.account_id, c.number),
+            format('%s written, %s counted', c.written, c.right_one)
+     FROM counted c WHERE c.written IS DISTINCT FROM c.right_one
+     LIMIT findings_max)
+    UNION ALL
+    -- Recorded before the last event of an older checkpoint, and above what that one says.
+    (SELECT 'CHECKPOINT_PASSED_OVER', format('%s %s', older.account_id, older.number),
+            format('ceiling %s, event at %s', older.ceiling_sequence, s.sequence)
+     FROM account_checkpoint previous
+     JOIN seen s ON s.account_id = previous.account_id AND s.number = previous.number + 1
+         AND s.recorded_at < previous.recorded_max_at
+     JOIN account_checkpoint older ON older.account_id = s.account_id AND older.number < s.number
+         AND older.recorded_max_at > s.recorded_at AND older.ceiling_sequence < s.sequence
+     LIMIT findings_max);
+END
+$$;
+
+-- Every mark: what later transactions booked is above it.
+CREATE OR REPLACE FUNCTION verify_marks(findings_max integer)
+RETURNS TABLE (finding text, subject text, detail text)
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, public AS
+$$
+BEGIN
+    PERFORM require_auditor();
+    RETURN QUERY
+    SELECT 'ENTRY_BELOW_MARK', e.sequence::text,
+           format('of transaction %s, marked %s', e.transaction_id, mark.sequence)
+    FROM entry e
+    CROSS JOIN LATERAL (SELECT m.sequence FROM journal_mark m WHERE m.transaction_id < e.transaction_id
+                        ORDER BY m.transaction_id DESC LIMIT 1) AS mark
+    WHERE e.sequence <= mark.sequence
     LIMIT findings_max;
 END
 $$;
@@ -200,10 +270,13 @@ ALTER FUNCTION verify_entries(bigint, integer) OWNER TO purser_reader;
 ALTER FUNCTION verify_blocks(bigint, integer) OWNER TO purser_reader;
 ALTER FUNCTION verify_sealing(integer) OWNER TO purser_reader;
 ALTER FUNCTION verify_snapshots(integer) OWNER TO purser_reader;
+ALTER FUNCTION verify_checkpoints(integer) OWNER TO purser_reader;
+ALTER FUNCTION verify_marks(integer) OWNER TO purser_reader;
 REVOKE ALL ON FUNCTION require_auditor(), verify_accounts(integer), verify_holds(integer),
     verify_postings(integer), verify_entries(bigint, integer), verify_blocks(bigint, integer),
-    verify_sealing(integer), verify_snapshots(integer) FROM PUBLIC;
+    verify_sealing(integer), verify_snapshots(integer), verify_checkpoints(integer), verify_marks(integer)
+    FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION require_auditor() TO purser_reader;
 GRANT EXECUTE ON FUNCTION verify_accounts(integer), verify_holds(integer), verify_postings(integer),
     verify_entries(bigint, integer), verify_blocks(bigint, integer), verify_sealing(integer),
-    verify_snapshots(integer) TO purser_app;
+    verify_snapshots(integer), verify_checkpoints(integer), verify_marks(integer) TO purser_app;
