@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-input
 
-.PHONY: run test check schema lock bench bench-ledger bench-api clean install
+.PHONY: run test check schema lock bench bench-ledger bench-api bench-data bench-read clean install
 .DEFAULT_GOAL := install
 
 run: install
@@ -46,6 +46,12 @@ bench-ledger: install
 
 bench-api: install
 	@exec $(BIN)/python -m benchmarks.api
+
+bench-data: install
+	@exec $(BIN)/python -m benchmarks.data
+
+bench-read: install
+	@exec $(BIN)/python -m benchmarks.reading
 
 clean:
 	@if [ -x $(BIN)/purser ]; then $(BIN)/python -m app.development.clean; fi

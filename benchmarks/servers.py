@@ -131,15 +131,16 @@ class Stack:
 
 
 @contextmanager
-def started(*, counting: bool = False) -> Iterator[Stack]:
+def started(*, counting: bool = False, kept: Path | None = None) -> Iterator[Stack]:
     """A migrated stack of its own, stopped and removed afterwards, whatever happens.
 
-    With `counting` the server counts the time of each statement, which costs some.
+    With `counting` the server counts the time of each statement, which costs some. What stands in
+    the folder `kept` stays there.
     """
     signal.signal(signal.SIGTERM, _interrupted)
     signal.signal(signal.SIGHUP, _interrupted)
     os.umask(0o077)
-    folder = Path(tempfile.mkdtemp(prefix="purser-bench-"))
+    folder = kept or Path(tempfile.mkdtemp(prefix="purser-bench-"))
     sockets = socket_folder()
     try:
         with locked(folder) as home:
@@ -150,11 +151,17 @@ def started(*, counting: bool = False) -> Iterator[Stack]:
             finally:
                 stack.stop()
     finally:
-        elsewhere = folder / "postgres-folder"
-        if elsewhere.exists():
-            shutil.rmtree(elsewhere.read_text().strip(), ignore_errors=True)
-        for left in (folder, sockets):
-            shutil.rmtree(left, ignore_errors=True)
+        shutil.rmtree(sockets, ignore_errors=True)
+        if kept is None:
+            remove(folder)
+
+
+def remove(folder: Path) -> None:
+    """Remove what a stack has written, wherever its data stand."""
+    elsewhere = folder / "postgres-folder"
+    if elsewhere.exists():
+        shutil.rmtree(elsewhere.read_text().strip(), ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _interrupted(number: int, _frame: object) -> None:
@@ -207,7 +214,8 @@ async def _prepare(stack: Stack, administration: str) -> None:
     await postgres.set_password(stack.owner_url, "purser_app", stack.secrets.application_password)
     connection = await asyncpg.connect(administration)
     try:
-        await connection.execute("CREATE DATABASE pgbench")
+        if not await connection.fetch("SELECT FROM pg_database WHERE datname = 'pgbench'"):
+            await connection.execute("CREATE DATABASE pgbench")
         for name in ("fsync", "synchronous_commit", "full_page_writes"):
             if await connection.fetchval(f"SHOW {name}") != "on":
                 raise Failed(f"{name} is off: nothing measured like this counts")

@@ -31,7 +31,8 @@ BEGIN
 
     written_count := write_checkpoints(ARRAY(
         SELECT DISTINCT side.account_id
-        FROM generate_series(marked + 1, reached) AS drawn (sequence)
+        -- After a long pause only the newest are looked at: one checkpoint ends all of it.
+        FROM generate_series(greatest(marked + 1, reached - 100 * entries_min), reached) AS drawn (sequence)
         CROSS JOIN LATERAL (
             SELECT p.debit_account_id FROM posting p WHERE p.sequence = drawn.sequence
             UNION ALL

@@ -204,15 +204,24 @@ $$
 BEGIN
     PERFORM require_auditor();
     RETURN QUERY
-    WITH seen AS MATERIALIZED (
-        SELECT a.account_id, e.*, first.number
-        FROM (SELECT DISTINCT account_id FROM account_checkpoint) AS a
-        CROSS JOIN LATERAL account_events(a.account_id, 0, 9223372036854775807) AS e
-        CROSS JOIN LATERAL (
-            SELECT c.number FROM account_checkpoint c
-            WHERE c.account_id = a.account_id AND pg_snapshot_xmax(c.snapshot) > e.transaction_id
-              AND pg_visible_in_snapshot(e.transaction_id, c.snapshot)
-            ORDER BY pg_snapshot_xmax(c.snapshot), c.number LIMIT 1) AS first
+    WITH bounds AS (
+        SELECT c.account_id,
+               array_agg(pg_snapshot_xmax(c.snapshot) ORDER BY pg_snapshot_xmax(c.snapshot), c.number) AS ends,
+               array_agg(c.number ORDER BY pg_snapshot_xmax(c.snapshot), c.number) AS numbers
+        FROM account_checkpoint c GROUP BY c.account_id
+    ), seen AS MATERIALIZED (
+        -- A binary search finds the first that may have seen it. Where it had not, it was in progress then.
+        SELECT b.account_id, e.*, CASE
+                   WHEN pg_visible_in_snapshot(e.transaction_id, likely.snapshot) THEN likely.number
+                   ELSE (SELECT c.number FROM account_checkpoint c
+                         WHERE c.account_id = b.account_id
+                           AND pg_snapshot_xmax(c.snapshot) > e.transaction_id
+                           AND pg_visible_in_snapshot(e.transaction_id, c.snapshot)
+                         ORDER BY pg_snapshot_xmax(c.snapshot), c.number LIMIT 1) END AS number
+        FROM bounds b
+        CROSS JOIN LATERAL account_events(b.account_id, 0, 9223372036854775807) AS e
+        JOIN account_checkpoint likely ON likely.account_id = b.account_id
+            AND likely.number = b.numbers[width_bucket(e.transaction_id, b.ends) + 1]
     ), summed AS (
         SELECT s.account_id, s.number, sum(s.debit_minor) AS debits_minor, sum(s.credit_minor) AS credits_minor,
                sum(s.held_minor) AS held_minor, max(s.sequence) AS last_sequence,
@@ -250,14 +259,19 @@ CREATE OR REPLACE FUNCTION verify_marks(findings_max integer)
 RETURNS TABLE (finding text, subject text, detail text)
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, public AS
 $$
+DECLARE
+    transaction_ids xid8[];
+    sequences bigint[];
 BEGIN
     PERFORM require_auditor();
+    SELECT array_agg(m.transaction_id ORDER BY m.transaction_id),
+           array_agg(m.sequence ORDER BY m.transaction_id)
+    INTO transaction_ids, sequences FROM journal_mark m;
     RETURN QUERY
     SELECT 'ENTRY_BELOW_MARK', e.sequence::text,
            format('of transaction %s, marked %s', e.transaction_id, mark.sequence)
     FROM entry e
-    CROSS JOIN LATERAL (SELECT m.sequence FROM journal_mark m WHERE m.transaction_id < e.transaction_id
-                        ORDER BY m.transaction_id DESC LIMIT 1) AS mark
+    CROSS JOIN LATERAL (SELECT sequences[width_bucket(e.transaction_id, transaction_ids)]) AS mark (sequence)
     WHERE e.sequence <= mark.sequence
     LIMIT findings_max;
 END
