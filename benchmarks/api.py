@@ -175,6 +175,7 @@ async def _throughput(
     figures.ratio("api_pay_hot", ours["one merchant"], theirs)
     figures.ratios["roll_up_lag_s"] = max(lag.roll_up, default=0.0)
     figures.ratios["folding_lag_s"] = max(lag.folding, default=0.0)
+    figures.notes.append(f"sealing was {max(lag.seal, default=0.0):.2f} s behind at most")
 
 
 async def _overhead(

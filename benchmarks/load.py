@@ -12,6 +12,7 @@ import itertools
 import json
 import math
 import random
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -25,8 +26,9 @@ HOST = "127.0.0.1"
 ANSWER_SECONDS_MAX = 30.0
 LATENCIES_MAX = 50_000
 FAILURES_SHOWN_MAX = 5
+NUMBER = re.compile(r"\d+")
 USUAL_AMOUNT_MINOR = 12_00
-AMOUNT_MINOR_MIN, AMOUNT_MINOR_MAX = 1_00, 60_00
+AMOUNT_MINOR_MIN, AMOUNT_MINOR_MAX = 5_00, 60_00
 
 
 @dataclass(frozen=True)
@@ -165,7 +167,7 @@ def _shown(data: bytes) -> str:
     start = text.find('"state"')
     if start < 0:
         start = max(text.find('"errors"'), text.find('"userErrors"'), 0)
-    return text[start : start + 160]
+    return NUMBER.sub("#", text[start : start + 160])
 
 
 async def run_slice(requests: Requests, cursors: dict[int, Iterator[int]], asked: Any) -> Any:

@@ -34,7 +34,10 @@ async def measure(stack: Stack, figures: Figures, generator: Generator, seconds_
             few = last
             tell(f"{few / 1e6:.1f} MB after {paid:,} payments")
     stack.end("api-memory")
-    reached = "" if paid >= MANY - PIECE else f"; the time was over before {MANY:,}"
-    note = f"{few / 1e6:.1f} MB after {FEW:,}, {last / 1e6:.1f} MB after {paid:,} payments{reached}"
+    note = f"{few / 1e6:.1f} MB after {FEW:,} payments"
+    if paid > FEW:
+        note += f", {last / 1e6:.1f} MB after {paid:,}"
+        figures.ratios["memory"] = last / few
+    if paid < MANY - PIECE:
+        note += f"; the time was over before {MANY:,}"
     figures.rows.append(Row("resident memory of an API process", note=note))
-    figures.ratios["memory"] = last / few

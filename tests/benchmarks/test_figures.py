@@ -58,7 +58,7 @@ def test_every_payment_has_a_key_and_a_number_of_its_own(requests: Requests) -> 
     assert len({each["idempotencyKey"] for each in given}) == 50
     assert len({each["merchantOrderNo"] for each in given}) == 50
     assert len({each["merchantId"] for each in given}) == 2, "a payer has usual merchants"
-    assert all(100 <= each["amount"]["amountMinor"] <= 6_000 for each in given)
+    assert all(500 <= each["amount"]["amountMinor"] <= 6_000 for each in given)
 
 
 def test_where_it_is_hot_all_pay_one_merchant(requests: Requests) -> None:
