@@ -70,6 +70,8 @@ async def make_parties(owner_url: str, customers: int, merchants: int, seed: int
     finally:
         await connection.close()
     await fund([account(AccountKind.CUSTOMER_WALLET, each, CURRENCY) for each in customer_ids])
+    earned = (AccountKind.MERCHANT_PENDING, AccountKind.FEES)
+    await fund([account(kind, each, CURRENCY) for each in merchant_ids for kind in earned], 1)
     tokens = await sign_in(customer_ids, login_ids)
     return Parties(customer_ids, tokens, merchant_ids)
 
