@@ -10,6 +10,8 @@ import uuid
 from dataclasses import dataclass, field
 from typing import Any
 
+import orjson
+
 from core import ids
 from core.phase import statement
 
@@ -30,24 +32,26 @@ class Event:
     event_id: uuid.UUID = field(default_factory=ids.new_id)
 
 
-def row_of(event: Event) -> dict[str, Any]:
-    """The event as the SQL function `write_outbox` takes it."""
-    return {
-        "event_id": str(event.event_id),
-        "topic": event.topic,
-        "resource_kind": event.resource_kind,
-        "resource_id": str(event.resource_id),
-        "resource_version": event.resource_version,
-        "merchant_id": str(event.merchant_id) if event.merchant_id else None,
-        "customer_ids": [str(customer_id) for customer_id in event.customer_ids],
-        "payload": event.payload,
-        "job": event.job,
-        "delay_seconds": event.delay_seconds,
-    }
+def row_of(event: Event, member: int | None = None, *, public: bool = False) -> tuple[Any, ...]:
+    """The event as a row of `outbox_input`; in a group with the place of its member."""
+    return (
+        member,
+        public,
+        event.event_id,
+        event.topic,
+        event.resource_kind,
+        event.resource_id,
+        event.resource_version,
+        event.merchant_id,
+        orjson.dumps(event.customer_ids),
+        orjson.dumps(event.payload),
+        event.job,
+        event.delay_seconds,
+    )
 
 
 async def add(*events: Event) -> None:
     """Write events in the phase that is open. A second call with the same `event_id` writes
     nothing.
     """
-    await statement("SELECT write_outbox($1::jsonb)", [row_of(event) for event in events])
+    await statement("SELECT write_outbox($1)", [row_of(event) for event in events])

@@ -8,6 +8,7 @@ is.
 from __future__ import annotations
 
 import dataclasses
+import operator
 import types
 import typing
 import uuid
@@ -16,19 +17,66 @@ from datetime import date, datetime
 from enum import Enum
 from typing import Any, TypeVar
 
+import orjson
+
 T = TypeVar("T")
 
+_known_defaults: dict[type[Any], tuple[tuple[str, Any], ...]] = {}
 _known_readers: dict[type[Any], tuple[tuple[str, Callable[[Any], Any]], ...]] = {}
 
 
-def to_json(value: Any) -> dict[str, Any]:
-    """The dataclass as a JSON object with one member per field."""
+def to_json(value: Any, *, sparse: bool = False) -> dict[str, Any]:
+    """The dataclass as a JSON object with one member per field.
+
+    A `sparse` one, for orjson, leaves out what is as the class has it by default.
+    """
+    if sparse:
+        return {
+            name: found
+            for name, default in _defaults(type(value))
+            if (found := getattr(value, name)) != default
+        }
     return {name: _plain(getattr(value, name)) for name, _ in _readers(type(value))}
 
 
 def from_json(cls: type[T], document: Mapping[str, Any]) -> T:
     """The inverse of `to_json`; members that `cls` does not have are left out."""
-    return cls(**{name: read(document.get(name)) for name, read in _readers(cls)})
+    return cls(**{name: read(document[name]) for name, read in _readers(cls) if name in document})
+
+
+def row_maker(cls: type[Any], *documents: str) -> Callable[[Any], tuple[Any, ...]]:
+    """A function that makes the row of a dataclass: its fields in order, as a composite type of
+    PostgreSQL takes them; the fields named by `documents` are encoded as JSON.
+    """
+    names = [item.name for item in dataclasses.fields(cls)]
+    values = operator.attrgetter(*names)
+    if not documents:
+        return values
+    places = [names.index(name) for name in documents]
+
+    def made(value: Any) -> tuple[Any, ...]:
+        row = list(values(value))
+        for place in places:
+            row[place] = orjson.dumps(row[place]) if row[place] else b"{}"
+        return tuple(row)
+
+    return made
+
+
+def _defaults(cls: type[Any]) -> tuple[tuple[str, Any], ...]:
+    known = _known_defaults.get(cls)
+    if known is None:
+        known = tuple(
+            (
+                item.name,
+                item.default
+                if item.default_factory is dataclasses.MISSING
+                else item.default_factory(),
+            )
+            for item in dataclasses.fields(cls)
+        )
+        _known_defaults[cls] = known
+    return known
 
 
 def from_row(cls: type[T], row: Any) -> T:

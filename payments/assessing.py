@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Generator
 from dataclasses import dataclass, replace
 from types import ModuleType
-from typing import Any
 
 from core import configuration, ids
 from payments.group import Known, PasswordlessUse
@@ -38,7 +38,7 @@ def subject_of(request: OpenOrder, known: Known | None = None) -> risk.Subject:
     )
 
 
-def verdict_row(request: DecideReview, order: Order) -> dict[str, Any]:
+def verdict_row(request: DecideReview, order: Order) -> risk.DecisionRow:
     """The analyst's decision beside the model's: a label of its own, which changes neither."""
     subject = risk.Subject(
         operation=order.type.value,
@@ -62,15 +62,18 @@ def verdict_row(request: DecideReview, order: Order) -> dict[str, Any]:
     )
 
 
-def assess_risk(request: OpenOrder, known: Known, module: ModuleType) -> Assessed:
-    """Score the payment on the profiles that were read; add the proof that the product wants.
+def assess_risk(
+    request: OpenOrder, known: Known, module: ModuleType
+) -> Generator[risk.Question, risk.Assessment, Assessed]:
+    """Have the payment scored on the profiles that were read; add the proof that the product wants.
 
-    A payer pays small amounts without a proof, up to a limit a day; a merchant's own request is
-    signed and is never challenged: what would be a challenge goes to review.
+    It yields its question, which is answered together with those of all who wait. A payer pays
+    small amounts without a proof, up to a limit a day; a merchant's own request is signed and is
+    never challenged: what would be a challenge goes to review.
     """
     settings = configuration.current()
     subject = subject_of(request, known)
-    found = risk.assess([subject], [known.profiles])[0]
+    found = yield risk.Question(subject, known.profiles)
     if found.outcome == "CHALLENGE" and request.caller.kind == "merchant":
         found = replace(found, outcome="REVIEW")
     asks, use = False, None
@@ -82,7 +85,7 @@ def assess_risk(request: OpenOrder, known: Known, module: ModuleType) -> Assesse
             or used > settings.small_amount_daily_limit_minor
         )
         if not asks and request.effective_at is None:
-            use = _passwordless_use(request, known, settings.small_amount_daily_limit_minor)
+            use = _passwordless_use(request, known)
     return Assessed(
         assessment=found,
         subject=subject,
@@ -91,17 +94,18 @@ def assess_risk(request: OpenOrder, known: Known, module: ModuleType) -> Assesse
     )
 
 
-def _passwordless_use(request: OpenOrder, known: Known, limit_minor: int) -> PasswordlessUse:
+def _passwordless_use(request: OpenOrder, known: Known) -> PasswordlessUse:
     customer_id = request.caller.id
     assert isinstance(customer_id, uuid.UUID)
-    used_on = known.now.date().isoformat()
+    used_on = known.now.date()
     return PasswordlessUse(
-        passwordless_use_id=passwordless_use_id(customer_id, request.money.currency, used_on),
+        passwordless_use_id=passwordless_use_id(
+            customer_id, request.money.currency, used_on.isoformat()
+        ),
         customer_id=customer_id,
         currency=request.money.currency,
         used_on=used_on,
         amount_minor=request.money.amount_minor,
-        limit_minor=limit_minor,
     )
 
 

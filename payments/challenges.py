@@ -17,7 +17,6 @@ from core import configuration
 from core.errors import (
     ChallengeFailed,
     CredentialsInvalid,
-    InsufficientAvailable,
     InvalidArgument,
     NotFound,
     OperationNotSupported,
@@ -28,7 +27,7 @@ from identity import codes, payment_password
 from identity.codes import CodePurpose
 from payments import update
 from payments.group import Effects, Known, Member, Selector, read
-from payments.idempotency import idempotency, secret_digest
+from payments.idempotency import Key, idempotency, secret_digest
 from payments.opening import binding_of, let_through, opening_operation, turned_away
 from payments.rounds import decide_and_commit
 from payments.states import ChallengeState, OrderState
@@ -61,7 +60,7 @@ async def answer_challenge(request: AnswerChallenge) -> Answer:
     )
     selector = Selector(
         principal=request.caller,
-        idempotency_id=UUID(key["idempotency_id"]),
+        idempotency_id=key.idempotency_id,
         order_id=request.order_id,
     )
     lock = _answering.setdefault(request.order_id, asyncio.Lock())
@@ -70,7 +69,7 @@ async def answer_challenge(request: AnswerChallenge) -> Answer:
         proven = known.stored is None and await _is_proven(request, known)
         answer = await decide_and_commit(
             selector, lambda fresh: _answered(request, fresh, key, proven=proven),
-            input_hash=key["input_hash"],
+            input_hash=key.input_hash,
         )  # fmt: skip
     assert answer is not None
     return answer
@@ -141,19 +140,21 @@ def _open_challenge(known: Known, caller: Principal) -> tuple[Order, Challenge]:
     return order, challenge
 
 
-def _answered(
-    request: AnswerChallenge, known: Known, key: dict[str, str], *, proven: bool
-) -> Member:
+def _answered(request: AnswerChallenge, known: Known, key: Key, *, proven: bool) -> Member:
     order, challenge = _open_challenge(known, request.caller)
-    effects = _passed(known, order, challenge) if proven else _wrong(known, order, challenge)
-    kept = Effects(order=order, refusal=InsufficientAvailable(), writes_order=False)
+    if not proven:
+        effects = _wrong(known, order, challenge)
+    elif known.refused is not None:
+        effects = Effects(order=order, refusal=known.refused, writes_order=False)
+    else:
+        effects = _passed(known, order, challenge)
     return Member(
         principal=request.caller,
         order_id=order.order_id,
         expected_version=order.version,
         idempotency=key,
         done=effects,
-        refused=kept if proven else None,
+        answers_refusal=True,
     )
 
 

@@ -23,6 +23,7 @@ from core.errors import (
 from core.principal import Principal
 from payments import update
 from payments.group import Effects, Known, Member
+from payments.idempotency import Key
 from payments.notices import finish_event, order_event
 from payments.opening import entry_of, opening_operation, release_entry, turned_away
 from payments.product import Event, Movement
@@ -40,7 +41,7 @@ EXPIRY = "EXPIRY"
 REVIEW_LAPSED = "REVIEW_LAPSED"
 
 
-def close(request: CloseOrder, known: Known, idempotency: dict[str, str] | None) -> Member:
+def close(request: CloseOrder, known: Known, idempotency: Key | None) -> Member:
     """The member that closes or cancels the order, or that stores the refusal.
 
     Raises `NotFound` for an order that is not the caller's. A second close of a closing or closed
@@ -83,7 +84,7 @@ def expire(known: Known) -> Member | None:
 
 
 def closing_member(
-    known: Known, principal: Principal, closed_by: str, idempotency: dict[str, str] | None
+    known: Known, principal: Principal, closed_by: str, idempotency: Key | None
 ) -> Member:
     """Close at once where no attempt was ever made, else `CLOSING` and a `CLOSE` for the worker."""
     order = known.order
@@ -161,7 +162,7 @@ def _payout_refusal(order: Order, known: Known) -> PurserError | None:
 
 
 def _cancelled_after_failure(
-    known: Known, order: Order, principal: Principal, idempotency: dict[str, str] | None
+    known: Known, order: Order, principal: Principal, idempotency: Key | None
 ) -> Member:
     """The bank refused the payout: what is in flight goes back to where it came from."""
     opening = opening_operation(known.operations)

@@ -9,22 +9,27 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import date, datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
 
 import asyncpg
 import orjson
 
+from core import configuration
 from core.errors import PurserError, error_of
 from core.outbox import Event, row_of
 from core.phase import statement
 from core.principal import Principal
-from core.records import from_json, to_json
+from core.records import from_json, row_maker, to_json
+from payments.idempotency import Key
 from payments.values import Answer, Attempt, Challenge, Operation, Order
-from risk_model.assessment import Profile
+from risk_model.assessment import DecisionRow, Profile, Written
+from wallet import ledger
 from wallet.ledger import Entry
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,14 +56,14 @@ class Known:
     `now` is the database's clock. `refund_of_number` is the merchant's refund under the number that
     is asked for, whichever order it belongs to. `pending_minor` and `available_minor` are the
     merchant's balances in the order's currency, `passwordless_used_minor` what the payer paid today
-    without a proof.
+    without a proof. `refused` is the books' answer to the member of the round before.
     """
 
     now: datetime
-    stored: tuple[str, Mapping[str, Any]] | None
+    stored: tuple[str, str] | None
     merchant: Mapping[str, Any] | None
-    payer: Mapping[str, Any] | None
-    payee: Mapping[str, Any] | None
+    payer_status: str | None
+    payee_status: str | None
     order: Order | None
     operations: tuple[Operation, ...]
     refund_of_number: Operation | None
@@ -69,25 +74,25 @@ class Known:
     available_minor: int
     fees_minor: int
     passwordless_used_minor: int
+    refused: PurserError | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PasswordlessUse:
     """What this payment consumes of the payer's limit without a proof, per day of the database's
-    clock.
+    clock. The limit is the configuration's.
     """
 
     passwordless_use_id: uuid.UUID
     customer_id: uuid.UUID
     currency: str
-    used_on: str
+    used_on: date
     amount_minor: int
-    limit_minor: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Effects:
-    """Everything one ending of a member writes. `operation` is the one the answer shows.
+    """Everything a member writes. `operation` is the one the answer shows.
 
     `operations` are all that are written, the shown one first. Orders are written whole, at the
     next version.
@@ -98,8 +103,8 @@ class Effects:
     operations: tuple[Operation, ...] = ()
     attempts: tuple[Attempt, ...] = ()
     challenges: tuple[Challenge, ...] = ()
-    decisions: tuple[Mapping[str, Any], ...] = ()
-    profiles: tuple[Mapping[str, Any], ...] = ()
+    decisions: tuple[DecisionRow, ...] = ()
+    profiles: tuple[Written, ...] = ()
     channel_events: tuple[Mapping[str, Any], ...] = ()
     applied_events: tuple[Mapping[str, Any], ...] = ()
     passwordless_use: PasswordlessUse | None = None
@@ -113,19 +118,20 @@ class Effects:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Member:
-    """One operation's wish: `done` if the books agree, `refused` if not.
+    """One operation's wish.
 
     `expected_version` is the order's version that the wish is based on; absent for a new order.
-    `stale_when_refused`: a refusal of the books means that a balance moved since it was read.
+    Where the books refuse it nothing is kept: with `stale_when_refused` a balance moved since it
+    was read, with `answers_refusal` the plan is asked again and told so, else its caller is.
     """
 
     principal: Principal
-    order_id: uuid.UUID | None
+    order_id: uuid.UUID
     expected_version: int | None
     done: Effects
-    refused: Effects | None = None
-    idempotency: Mapping[str, str] | None = None
+    idempotency: Key | None = None
     stale_when_refused: bool = False
+    answers_refusal: bool = False
 
 
 class Ending(StrEnum):
@@ -141,20 +147,27 @@ class Ending(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """The ending of one member, and its result as committed."""
+    """The ending of one member: the books' code, or the answer that was stored before."""
 
     ending: Ending
     code: str | None = None
-    result: Mapping[str, Any] = field(default_factory=dict)
+    available_minor: int | None = None
+    result: str | None = None
+
+
+DONE = Outcome(ending=Ending.DONE)
+
+_READ = "SELECT * FROM read_group($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
+_COMMIT = (
+    "SELECT * FROM commit_group($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)"
+)
 
 
 async def read(selectors: Sequence[Selector]) -> list[Known]:
     """What each member needs to decide, in one statement without locks, in the members' order."""
-    wanted = [{**to_json(selector), "member": number} for number, selector in enumerate(selectors)]
-    for document, selector in zip(wanted, selectors, strict=True):
-        document["principal"] = str(selector.principal)
-    rows = await statement("SELECT * FROM read_group($1::jsonb)", _text(wanted), writes=False)
-    return [_known(row["document"]) for row in rows]
+    columns = zip(*(_selector_row(selector) for selector in selectors), strict=True)
+    rows = await statement(_READ, *columns, writes=False)
+    return [_known(row, selector) for row, selector in zip(rows, selectors, strict=True)]
 
 
 async def commit(members: Sequence[Member]) -> list[Outcome]:
@@ -163,23 +176,26 @@ async def commit(members: Sequence[Member]) -> list[Outcome]:
     Raises `OutcomeUnknown` when the connection is lost meanwhile, `ServerBusy` when it certainly
     did not commit. Locks and their order: `commit_group.sql`.
     """
-    documents = [_document(number, member) for number, member in enumerate(members)]
     try:
-        rows = await statement("SELECT * FROM commit_group($1::jsonb)", _text(documents))
+        rows = await statement(_COMMIT, *_arguments(members))
     except asyncpg.UniqueViolationError as error:
-        if error.constraint_name != "operation_number":
+        if len(members) > 1 or error.constraint_name != "operation_number":
             raise
         # It was taken meanwhile. Nothing was kept, and a fresh read will show it.
-        return [Outcome(ending=Ending.STALE) for _ in members]
-    return [
-        Outcome(ending=Ending(row["outcome"]), code=row["code"], result=row["result"] or {})
-        for row in rows
-    ]
+        return [Outcome(ending=Ending.STALE)]
+    outcomes = [DONE] * len(members)
+    for place, ending, code, available_minor, result in rows:
+        outcomes[place - 1] = Outcome(
+            ending=Ending(ending), code=code, available_minor=available_minor, result=result
+        )
+    return outcomes
 
 
-def answer_of(result: Mapping[str, Any], *, replay: bool) -> Answer:
-    """The answer that a committed or stored result stands for."""
-    order, operation, refusal = result["order"], result["operation"], result["refusal"]
+def answer_of(result: str, *, replay: bool) -> Answer:
+    """The answer that a stored result stands for."""
+    document = orjson.loads(result)
+    order, operation = document.get("order"), document.get("operation")
+    refusal = document.get("refusal")
     return Answer(
         order=from_json(Order, order) if order else None,
         operation=from_json(Operation, operation) if operation else None,
@@ -188,72 +204,171 @@ def answer_of(result: Mapping[str, Any], *, replay: bool) -> Answer:
     )
 
 
-def _text(documents: list[dict[str, Any]]) -> str:
-    return orjson.dumps(documents).decode()
+def _result(effects: Effects) -> str:
+    """The answer as it is kept with the key; what is empty is left out."""
+    document: dict[str, Any] = {}
+    if effects.order is not None:
+        document["order"] = to_json(effects.order, sparse=True)
+    if effects.operation is not None:
+        document["operation"] = to_json(effects.operation, sparse=True)
+    error = effects.refusal
+    if error is not None:
+        document["refusal"] = {"code": error.code, "message": error.message, "data": error.data}
+    return orjson.dumps(document).decode()
 
 
-def _document(number: int, member: Member) -> dict[str, Any]:
-    return {
-        "member": number,
-        "principal": str(member.principal),
-        "idempotency": member.idempotency,
-        "order_id": str(member.order_id) if member.order_id else None,
-        "expected_version": member.expected_version,
-        "stale_when_refused": member.stale_when_refused,
-        "done": _effects(member.done),
-        "refused": _effects(member.refused) if member.refused else None,
-    }
-
-
-def _effects(effects: Effects) -> dict[str, Any]:
-    order = to_json(effects.order) if effects.order else None
-    operation = to_json(effects.operation) if effects.operation else None
-    outbox = [row_of(event) for event in effects.events]
-    outbox += [{**row_of(event), "public": True} for event in effects.public_events]
-    use = effects.passwordless_use
-    return {
-        "orders": [order] if order and effects.writes_order else [],
-        "operations": [to_json(each) for each in effects.operations],
-        "attempts": [to_json(each) for each in effects.attempts],
-        "challenges": [to_json(each) for each in effects.challenges],
-        "decisions": list(effects.decisions),
-        "profiles": list(effects.profiles),
-        "channel_events": list(effects.channel_events),
-        "applied_events": list(effects.applied_events),
-        "passwordless_use": to_json(use) if use else {},
-        "entry": effects.entry.to_json() if effects.entry else None,
-        "audits": list(effects.audits),
-        "outbox": outbox,
-        "result": {"order": order, "operation": operation, "refusal": _refusal(effects.refusal)},
-    }
-
-
-def _refusal(error: PurserError | None) -> dict[str, Any] | None:
-    if error is None:
-        return None
-    return {"code": error.code, "message": error.message, "data": error.data}
-
-
-def _known(document: Mapping[str, Any]) -> Known:
-    stored, order, challenge = document["stored"], document["order"], document["challenge"]
-    refund = document["refund_of_number"]
-    return Known(
-        now=datetime.fromisoformat(document["now"]),
-        stored=(stored["input_hash"], stored["result"]) if stored else None,
-        merchant=document["merchant"],
-        payer=document["payer"],
-        payee=document["payee"],
-        order=from_json(Order, order) if order else None,
-        operations=tuple(from_json(Operation, row) for row in document["operations"]),
-        refund_of_number=from_json(Operation, refund) if refund else None,
-        attempts=tuple(from_json(Attempt, row) for row in document["attempts"]),
-        challenge=from_json(Challenge, challenge) if challenge else None,
-        profiles={
-            row["key"]: Profile(version=row["version"], state=row["state"])
-            for row in document["profiles"]
-        },
-        pending_minor=document["pending_minor"],
-        available_minor=document["available_minor"],
-        fees_minor=document["fees_minor"],
-        passwordless_used_minor=document["passwordless_used_minor"],
+def _selector_row(selector: Selector) -> tuple[Any, ...]:
+    keys = selector.profile_keys
+    return (
+        str(selector.principal),
+        selector.idempotency_id,
+        selector.order_id,
+        selector.merchant_id,
+        selector.merchant_order_no,
+        selector.refund_number,
+        selector.payee_customer_id,
+        keys[0] if keys else None,
+        keys[1] if len(keys) > 1 else None,
+        selector.passwordless_currency,
     )
+
+
+_ORDER = row_maker(Order, "details")
+_OPERATION = row_maker(Operation)
+
+
+def _arguments(members: Sequence[Member]) -> tuple[Any, ...]:
+    """The arrays of `commit_group`; a row's member is its place, counted from 1."""
+    rows: list[tuple[Any, ...]] = []
+    orders: list[Any] = []
+    order_members: list[int] = []
+    operations: list[Any] = []
+    operation_members: list[int] = []
+    decisions: list[Any] = []
+    profiles: list[Any] = []
+    uses: list[Any] = []
+    entries: list[Entry] = []
+    entry_members: list[int] = []
+    events: list[Any] = []
+    rest: list[dict[str, Any]] = []
+    for place, member in enumerate(members, start=1):
+        done = member.done
+        rows.append(_member_row(member))
+        if done.order is not None and done.writes_order:
+            orders.append(_ORDER(done.order))
+            order_members.append(place)
+        for operation in done.operations:
+            operations.append(_OPERATION(operation))
+            operation_members.append(place)
+        decisions.extend((place, *row) for row in done.decisions)
+        profiles.extend((place, *row) for row in done.profiles)
+        if done.passwordless_use is not None:
+            uses.append((place, *_use_row(done.passwordless_use)))
+        if done.entry is not None:
+            entries.append(done.entry)
+            entry_members.append(place)
+        events.extend(row_of(event, place) for event in done.events)
+        events.extend(row_of(event, place, public=True) for event in done.public_events)
+        if _has_rest(done):
+            rest.append(_rest(place, done))
+    entry_rows, legs, accounts = ledger.entry_rows(entries)
+    return (
+        rows,
+        orders,
+        order_members,
+        operations,
+        operation_members,
+        decisions,
+        profiles,
+        uses,
+        configuration.current().small_amount_daily_limit_minor,
+        entry_rows,
+        entry_members,
+        legs,
+        accounts,
+        events,
+        orjson.dumps(rest),
+    )
+
+
+def _member_row(member: Member) -> tuple[Any, ...]:
+    key = member.idempotency
+    return (
+        str(member.principal),
+        member.order_id,
+        member.expected_version,
+        member.stale_when_refused,
+        *(
+            (key.idempotency_id, key.operation, key.key, key.input_hash, _result(member.done))
+            if key
+            else (None, None, None, None, None)
+        ),
+    )
+
+
+def _use_row(use: PasswordlessUse) -> tuple[Any, ...]:
+    return (
+        use.passwordless_use_id,
+        use.customer_id,
+        use.currency,
+        use.used_on,
+        use.amount_minor,
+    )
+
+
+def _has_rest(done: Effects) -> bool:
+    return bool(
+        done.attempts
+        or done.challenges
+        or done.channel_events
+        or done.applied_events
+        or done.audits
+    )
+
+
+def _rest(place: int, done: Effects) -> dict[str, Any]:
+    return {
+        "member": place,
+        "attempts": [to_json(each) for each in done.attempts],
+        "challenges": [to_json(each) for each in done.challenges],
+        "channel_events": list(done.channel_events),
+        "applied_events": list(done.applied_events),
+        "audits": list(done.audits),
+    }
+
+
+def _known(row: asyncpg.Record, selector: Selector) -> Known:
+    merchant, order = row["merchant"], row["order_row"]
+    operations, attempts = row["operations"], row["attempts"]
+    refund, challenge = row["refund_of_number"], row["challenge"]
+    stored_hash = row["stored_hash"]
+    return Known(
+        now=row["now"],
+        stored=(stored_hash, row["stored_result"]) if stored_hash else None,
+        merchant=orjson.loads(merchant) if merchant else None,
+        payer_status=row["payer_status"],
+        payee_status=row["payee_status"],
+        order=from_json(Order, orjson.loads(order)) if order else None,
+        operations=_all(Operation, operations),
+        refund_of_number=from_json(Operation, orjson.loads(refund)) if refund else None,
+        attempts=_all(Attempt, attempts),
+        challenge=from_json(Challenge, orjson.loads(challenge)) if challenge else None,
+        profiles=_profiles(row, selector.profile_keys),
+        pending_minor=row["pending_minor"],
+        available_minor=row["available_minor"],
+        fees_minor=row["fees_minor"],
+        passwordless_used_minor=row["passwordless_used_minor"],
+    )
+
+
+def _all(value: type[T], text: str | None) -> tuple[T, ...]:
+    return tuple(from_json(value, row) for row in orjson.loads(text)) if text else ()
+
+
+def _profiles(row: asyncpg.Record, keys: tuple[str, ...]) -> dict[str, Profile]:
+    found: dict[str, Profile] = {}
+    for key, kind in zip(keys, ("own", "shared"), strict=False):
+        version = row[f"{kind}_version"]
+        if version is not None:
+            found[key] = Profile(version, orjson.loads(row[f"{kind}_state"]))
+    return found

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from typing import Any
+import uuid
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -21,21 +22,30 @@ KEY_LENGTH_MIN = 8
 KEY_LENGTH_MAX = 255
 
 
+class Key(NamedTuple):
+    """The row of a key, without its principal and its result."""
+
+    idempotency_id: uuid.UUID
+    operation: str
+    key: str
+    input_hash: str
+
+
 def idempotency(
     principal: Principal, operation: str, unchecked_key: str, canonical_input: dict[str, Any]
-) -> dict[str, str]:
+) -> Key:
     """The row of a key, without its result; raises `InvalidArgument` for a malformed key."""
     key = checked_key(unchecked_key)
     try:
         text = orjson.dumps(canonical_input, option=orjson.OPT_SORT_KEYS)
     except TypeError:
         raise InvalidArgument("The text is not valid Unicode.") from None
-    return {
-        "idempotency_id": str(ids.hashed_id("idempotency", str(principal), operation, key)),
-        "operation": operation,
-        "key": key,
-        "input_hash": hashlib.sha256(text).hexdigest(),
-    }
+    return Key(
+        ids.hashed_id("idempotency", str(principal), operation, key),
+        operation,
+        key,
+        hashlib.sha256(text).hexdigest(),
+    )
 
 
 def checked_key(unchecked_key: str) -> str:

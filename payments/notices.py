@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from core import hub, ids
@@ -49,17 +50,20 @@ def finish_event(operation: Operation, version: int, delay_seconds: float = 0.0)
     )
 
 
-async def publish(order: Order, *, wakes: bool) -> None:
-    """Step 7, once committed: wake the workers and hint at the new version to whoever watches.
+def publish(orders: Iterable[Order], *, wakes: bool) -> None:
+    """Step 7, once committed: hint at the new versions to whoever watches, and wake the workers.
 
-    The outbox rows of the commit are what is delivered; this only saves waiting. Never raises.
+    The outbox rows of the commit are what is delivered; this only saves waiting. Never raises and
+    nobody waits for it.
     """
-    hint = {"order_id": str(order.order_id), "version": order.version}
-    hints = {f"order:{order.order_id}": hint, f"merchant:{order.merchant_id}": hint}
-    hints |= {f"customer:{customer_id}": hint for customer_id in parties(order)}
+    for order in orders:
+        hint = {"order_id": order.order_id, "version": order.version}
+        hub.announce_soon(f"order:{order.order_id}", hint)
+        hub.announce_soon(f"merchant:{order.merchant_id}", hint)
+        for customer_id in parties(order):
+            hub.announce_soon(f"customer:{customer_id}", hint)
     if wakes:
-        hints[hub.WAKE_DISPATCH] = {}
-    await hub.announce_all(hints)
+        hub.announce_soon(hub.WAKE_DISPATCH, {})
 
 
 def parties(order: Order) -> tuple[Any, ...]:

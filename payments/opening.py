@@ -14,7 +14,6 @@ from typing import Any
 from core import configuration, ids, outbox
 from core.errors import (
     AlreadyPaid,
-    InsufficientAvailable,
     OrderClosed,
     OrderParamMismatch,
     PurserError,
@@ -26,6 +25,7 @@ from identity import codes
 from payments import update
 from payments.assessing import Assessed
 from payments.group import Effects, Known, Member
+from payments.idempotency import Key
 from payments.notices import finish_event, order_event
 from payments.product import Event, Interaction, Movement
 from payments.products import payout
@@ -51,7 +51,7 @@ def met_again(
     request: OpenOrder,
     known: Known,
     details: dict[str, Any],
-    idempotency: dict[str, str] | None,
+    idempotency: Key | None,
 ) -> Member:
     """The order number is taken: the same order for the same body, else `OrderParamMismatch`."""
     order = known.order
@@ -102,12 +102,13 @@ def generate_order(
     details: dict[str, Any],
     route: Route | None,
     assessed: Assessed,
-    idempotency: dict[str, str] | None,
+    idempotency: Key | None,
 ) -> Member:
     """Order, operation, decision, profiles, key, hold or postings, and outbox row, for one commit.
 
-    ALLOW of a local product books at once; of a channel product it leaves the operation to the
-    dispatcher. CHALLENGE and REVIEW hold the money; BLOCK is committed as FAILED, for the labels.
+    Where the books have refused it, the order fails with their reason and is kept. ALLOW of a local
+    product books at once; of a channel product it leaves the operation to the dispatcher. CHALLENGE
+    and REVIEW hold the money; BLOCK is committed as FAILED, for the labels.
     """
     order, operation = _new(request, known, details)
     decision = risk.decision_row(
@@ -122,7 +123,9 @@ def generate_order(
     )
     plan = _Plan(request, known.now, module, order, operation, route)
     outcome = assessed.assessment.outcome
-    if outcome == "BLOCK":
+    if known.refused is not None and outcome != "BLOCK":
+        done = plan.refused(known.refused)
+    elif outcome == "BLOCK":
         done = plan.blocked()
     elif outcome == "REVIEW":
         done = plan.reviewed()
@@ -130,23 +133,19 @@ def generate_order(
         done = plan.challenged()
     else:
         done = plan.allowed()
-    profiles = tuple(assessed.assessment.profiles)
     done = replace(
         done,
         decisions=(decision,),
-        profiles=profiles,
-        passwordless_use=assessed.passwordless_use,
+        profiles=assessed.assessment.profiles,
+        passwordless_use=assessed.passwordless_use if known.refused is None else None,
     )
-    refused = None
-    if done.entry is not None:
-        refused = replace(plan.refused(), decisions=(decision,), profiles=profiles)
     return Member(
         principal=request.caller,
         order_id=order.order_id,
         expected_version=None,
         idempotency=idempotency,
         done=done,
-        refused=refused,
+        answers_refusal=True,
     )
 
 
@@ -215,11 +214,10 @@ class _Plan:
         order, operation = update.failed(self.order, self.operation, "RISK_BLOCKED", self.now)
         return replace(self._effects(order, operation, None), refusal=RiskBlocked())
 
-    def refused(self) -> Effects:
-        """The ending that the books may choose; they fill in their own code."""
-        reason = InsufficientAvailable.code
-        order, operation = update.failed(self.order, self.operation, reason, self.now)
-        return replace(self._effects(order, operation, None), refusal=InsufficientAvailable())
+    def refused(self, refusal: PurserError) -> Effects:
+        """The ending that the books have chosen."""
+        order, operation = update.failed(self.order, self.operation, refusal.code, self.now)
+        return replace(self._effects(order, operation, None), refusal=refusal)
 
     def _effects(self, order: Order, operation: Operation, entry: Entry | None) -> Effects:
         return Effects(

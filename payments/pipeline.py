@@ -22,9 +22,9 @@ from core.errors import OperationNotSupported
 from payments import challenges, closing, invoking, refunds, reviews
 from payments.assessing import assess_risk, subject_of
 from payments.group import Known, Member, Selector
-from payments.idempotency import idempotency, secret_digest
+from payments.idempotency import Key, idempotency, secret_digest
 from payments.opening import generate_order, met_again
-from payments.rounds import Plan, decide_and_commit
+from payments.rounds import Plan, Planning, decide_and_commit
 from payments.routing import choose_route
 from payments.validation import validate_parameters
 from payments.values import (
@@ -79,7 +79,7 @@ async def _open(request: OpenOrder) -> Answer:
     keys = profile_keys(subject_of(request))
     selector = Selector(
         principal=request.caller,
-        idempotency_id=UUID(key["idempotency_id"]),
+        idempotency_id=key.idempotency_id,
         merchant_id=request.merchant_id,
         merchant_order_no=request.merchant_order_no,
         payee_customer_id=request.payee_customer_id,
@@ -87,12 +87,12 @@ async def _open(request: OpenOrder) -> Answer:
         passwordless_currency=request.money.currency,
     )
 
-    def plan(known: Known) -> Member:
+    def plan(known: Known) -> Planning:
         module, details = validate_parameters(request, known)
         if known.order is not None:
             return met_again(request, known, details, key)
         route = choose_route(module.PRODUCT, request.type, request.money)
-        assessed = assess_risk(request, known, module)
+        assessed = yield from assess_risk(request, known, module)
         crash_point("before_phase_a")
         return generate_order(request, known, module, details, route, assessed, key)
 
@@ -105,7 +105,7 @@ async def _follow(
     key = idempotency(request.caller, name, request.idempotency_key, canonical)
     selector = Selector(
         principal=request.caller,
-        idempotency_id=UUID(key["idempotency_id"]),
+        idempotency_id=key.idempotency_id,
         order_id=request.order_id,
         refund_number=request.refund_number if isinstance(request, RefundOrder) else None,
     )
@@ -123,8 +123,8 @@ async def _follow(
     return await _decided(selector, plan, key)
 
 
-async def _decided(selector: Selector, plan: Plan, key: dict[str, str]) -> Answer:
-    answer = await decide_and_commit(selector, plan, input_hash=key["input_hash"])
+async def _decided(selector: Selector, plan: Plan, key: Key) -> Answer:
+    answer = await decide_and_commit(selector, plan, input_hash=key.input_hash)
     if answer is None:
         raise OperationNotSupported()
     return answer

@@ -21,6 +21,7 @@ from core.errors import (
 from core.money import fee_refund_minor
 from payments import update
 from payments.group import Effects, Known, Member
+from payments.idempotency import Key
 from payments.notices import order_event
 from payments.opening import entry_of
 from payments.product import Event, Movement
@@ -30,7 +31,7 @@ from payments.validation import number, text
 from payments.values import Operation, Order, RefundOrder
 
 
-def refund(request: RefundOrder, known: Known, idempotency: dict[str, str] | None) -> Member:
+def refund(request: RefundOrder, known: Known, idempotency: Key | None) -> Member:
     """The member that refunds, or that stores the refusal.
 
     Raises for input that is wrong in itself and for an order that is not the caller's; changes
@@ -81,7 +82,7 @@ def _met_again(
     order: Order,
     met: Operation,
     amount: int,
-    idempotency: dict[str, str] | None,
+    idempotency: Key | None,
 ) -> Member:
     """The refund's number again: the same refund for the same order and amount, else a conflict."""
     same = met.order_id == order.order_id and (request.money is None or met.amount_minor == amount)
@@ -111,7 +112,7 @@ def _refusal(order: Order, amount: int) -> PurserError | None:
 
 
 def _stored_refusal(
-    request: RefundOrder, order: Order, refusal: PurserError, idempotency: dict[str, str] | None
+    request: RefundOrder, order: Order, refusal: PurserError, idempotency: Key | None
 ) -> Member:
     """Refused by us: no operation is made, only the answer is kept under the key."""
     return Member(
@@ -128,7 +129,7 @@ def _booked(
     known: Known,
     order: Order,
     amounts: tuple[int, int],
-    idempotency: dict[str, str] | None,
+    idempotency: Key | None,
 ) -> Member:
     amount, fee = amounts
     operation = Operation(

@@ -1,29 +1,37 @@
-"""Read, decide, commit; and again while what was read has moved meanwhile.
+"""Read, decide, commit, together with whoever waits at the same time; and again while what was read
+has moved meanwhile.
 
-After three stale rounds the member runs alone: it locks before it reads, so that it cannot be
-overtaken again. A commit whose connection was lost is settled by reading: the key or the order's
-version tells whether it happened.
+Members that wait together are read by one statement, scored by one call of the model and committed
+by another statement; each has its own ending. After three stale rounds a member runs alone: it
+locks before it reads, so that it cannot be overtaken again. A commit whose connection was lost is
+settled by reading: the key or the order's version tells whether it happened.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from weakref import WeakValueDictionary
+from collections.abc import Callable, Generator, Hashable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from types import GeneratorType
+from uuid import UUID
 
 from core.errors import (
     Busy,
     Forbidden,
     IdempotencyInProgress,
     IdempotencyKeyReused,
+    InsufficientAvailable,
     OutcomeUnknown,
+    PurserError,
     ServerBusy,
     error_of,
 )
+from core.grouping import Grouping
 from core.phase import phase, statement
 from payments import notices
 from payments.group import (
+    Effects,
     Ending,
     Known,
     Member,
@@ -34,13 +42,40 @@ from payments.group import (
     read,
 )
 from payments.values import Answer
+from risk_model import assessment as risk
 
 log = logging.getLogger(__name__)
 ROUNDS_MAX = 3
+ONE_BY_ONE_MAX = 8
+"""How many commit at once, each alone, when their group was undone."""
 
-Plan = Callable[[Known], Member | None]
+Planning = Generator[risk.Question, risk.Assessment, Member | None]
+Plan = Callable[[Known], Member | Planning | None]
+"""Computes a member from what was read. One that needs a score is a generator: it yields its
+question, and the group answers all its members' questions by one call of the model."""
 
-_queues: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Wish:
+    """`refused` is what the books said to the round before, for a plan with an ending for it."""
+
+    selector: Selector
+    plan: Plan
+    input_hash: str | None
+    refused: PurserError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """How a round ended for one wish: with an answer (None: nothing was wanted), or again.
+
+    `done` is what was committed now; `refused` what the books said, to plan again by.
+    """
+
+    answer: Answer | None = None
+    done: Effects | None = None
+    again: bool = False
+    refused: PurserError | None = None
 
 
 async def decide_and_commit(
@@ -48,74 +83,224 @@ async def decide_and_commit(
 ) -> Answer | None:
     """What was committed, or the stored answer of the same key; None when `plan` wants nothing.
 
-    `plan` computes a member from what was read; it is called again, with fresh values, when it went
-    stale. Raises what `plan` raises, `IdempotencyKeyReused`, `IdempotencyInProgress` and the errors
-    of a database that is away.
+    `plan` is called again, with fresh values, when it went stale. Raises what `plan` raises,
+    `IdempotencyKeyReused`, `IdempotencyInProgress`, `Busy` and the errors of a database that is
+    away.
     """
-    async with _queue(selector):
-        lost = False
-        for _ in range(ROUNDS_MAX):
-            try:
-                finished, answer = await _round(selector, plan, input_hash)
-            except OutcomeUnknown:
-                lost = True
+    wish = _Wish(selector, plan, input_hash)
+    lost = False
+    rounds_left = ROUNDS_MAX
+    while rounds_left:
+        rounds_left -= 1
+        try:
+            turn = await _groups.join(wish)
+        except OutcomeUnknown:
+            lost = True
+            continue
+        except Busy as error:
+            if lost:
+                # The round before may have committed, and nobody could be asked.
+                raise OutcomeUnknown() from error
+            raise
+        if not turn.again:
+            return turn.answer
+        if turn.refused is not None:
+            wish = replace(wish, refused=turn.refused)
+            rounds_left = ROUNDS_MAX
+    if lost:
+        raise OutcomeUnknown()
+    return await _alone(wish)
+
+
+def _claims(wish: _Wish) -> frozenset[Hashable]:
+    """What only one member of a group may touch: its key, its order, its own risk profile."""
+    selector = wish.selector
+    return frozenset(
+        each
+        for each in (
+            selector.idempotency_id,
+            selector.order_id,
+            selector.profile_keys[0] if selector.profile_keys else None,
+        )
+        if each is not None
+    )
+
+
+def _key(wish: _Wish) -> UUID | None:
+    return wish.selector.idempotency_id
+
+
+async def _round(wishes: list[_Wish]) -> list[_Turn | Exception]:
+    """One round of a group; each wish has its own ending."""
+    turns = await _turns(wishes)
+    _publish(turns)
+    return turns
+
+
+async def _turns(wishes: list[_Wish]) -> list[_Turn | Exception]:
+    leaders, leader_of = _leaders(wishes)
+    turns: list[_Turn | Exception | None] = [None] * len(leaders)
+    known = await read([wish.selector for wish in leaders])
+    members = _planned(leaders, known, turns)
+    outcomes = await _committed([member for _, member in members])
+    for (number, member), outcome in zip(members, outcomes, strict=True):
+        turns[number] = _ended(member, outcome)
+    return [
+        _shared(turns[number], wish, leaders[number])
+        for wish, number in zip(wishes, leader_of, strict=True)
+    ]
+
+
+def _leaders(wishes: list[_Wish]) -> tuple[list[_Wish], list[int]]:
+    """One wish for each key, and for every wish the place of the one that runs for it."""
+    leaders: list[_Wish] = []
+    leader_of: list[int] = []
+    places: dict[UUID, int] = {}
+    for wish in wishes:
+        key = _key(wish)
+        place = len(leaders) if key is None else places.setdefault(key, len(leaders))
+        if place == len(leaders):
+            leaders.append(wish)
+        leader_of.append(place)
+    return leaders, leader_of
+
+
+def _planned(
+    wishes: list[_Wish], known: list[Known], turns: list[_Turn | Exception | None]
+) -> list[tuple[int, Member]]:
+    """The members to commit, by the places of their wishes; the other wishes get their turns."""
+    members: list[tuple[int, Member]] = []
+    waiting: list[tuple[int, Planning, risk.Question]] = []
+
+    def note(number: int, member: Member | None) -> None:
+        if member is None:
+            turns[number] = _Turn()
+        else:
+            members.append((number, member))
+
+    for number, (wish, read_for) in enumerate(zip(wishes, known, strict=True)):
+        try:
+            if read_for.stored is not None:
+                turns[number] = _Turn(_stored(read_for, wish.input_hash))
                 continue
-            except Busy as error:
-                if lost:
-                    # The round before may have committed, and nobody could be asked.
-                    raise OutcomeUnknown() from error
-                raise
-            if finished:
-                return answer
-        if lost:
-            raise OutcomeUnknown()
-        return await _alone(selector, plan, input_hash)
+            if wish.refused is not None:
+                read_for = replace(read_for, refused=wish.refused)  # noqa: PLW2901
+            planned = wish.plan(read_for)
+            if isinstance(planned, GeneratorType):
+                waiting.append((number, planned, next(planned)))
+            else:
+                note(number, planned)  # type: ignore[arg-type]
+        except StopIteration as ended:
+            note(number, ended.value)
+        except Exception as error:  # noqa: BLE001  One member's fault is its own.
+            turns[number] = error
+    if waiting:
+        found = risk.assess(
+            [question.subject for _, _, question in waiting],
+            [question.profiles for _, _, question in waiting],
+        )
+        for (number, planning, _), assessment in zip(waiting, found, strict=True):
+            try:
+                planning.send(assessment)
+            except StopIteration as ended:
+                note(number, ended.value)
+            except Exception as error:  # noqa: BLE001
+                turns[number] = error
+            else:
+                turns[number] = RuntimeError("a plan asks once")
+    members.sort(key=lambda each: each[0])
+    return members
 
 
-def _queue(selector: Selector) -> asyncio.Lock:
-    """Members that would make each other stale wait for each other here, where waiting is cheap.
-
-    It is a courtesy of one process to itself; what keeps members apart is the commit.
-    """
-    key = str(selector.order_id or next(iter(selector.profile_keys), selector.principal))
-    return _queues.setdefault(key, asyncio.Lock())
-
-
-async def _round(
-    selector: Selector, plan: Plan, input_hash: str | None
-) -> tuple[bool, Answer | None]:
-    known = (await read([selector]))[0]
-    if known.stored is not None:
-        return True, _stored(known, input_hash)
-    member = plan(known)
-    if member is None:
-        return True, None
+async def _committed(members: list[Member]) -> Sequence[Outcome | Exception]:
+    """Each member's outcome. A group that was undone for one of them is committed one by one."""
+    if not members:
+        return []
     try:
-        outcome = (await commit([member]))[0]
-    except ServerBusy as error:
-        raise _waited_for_key(error) from error
-    if outcome.ending is Ending.STALE:
-        return False, None
-    return True, await _ended(member, outcome)
+        return await commit(members)
+    except OutcomeUnknown as error:
+        return [error] * len(members)
+    except Exception as error:  # noqa: BLE001  Told to the member that caused it.
+        if len(members) == 1:
+            return [_waited_for_key(error)]
+        log.warning("a group of %d was undone: %s", len(members), type(error).__name__)
+    places = asyncio.Semaphore(ONE_BY_ONE_MAX)
+
+    async def committed_alone(member: Member) -> Outcome | Exception:
+        async with places:
+            return (await _committed([member]))[0]
+
+    return await asyncio.gather(*map(committed_alone, members))
 
 
-async def _alone(selector: Selector, plan: Plan, input_hash: str | None) -> Answer | None:
+def _ended(member: Member, outcome: Outcome | Exception) -> _Turn | Exception:
+    if isinstance(outcome, Exception):
+        return outcome
+    match outcome.ending:
+        case Ending.STALE:
+            return _Turn(again=True)
+        case Ending.KEY_REUSED:
+            return IdempotencyKeyReused(field=("idempotencyKey",))
+        case Ending.FORBIDDEN:
+            return Forbidden()
+        case Ending.STORED:
+            assert outcome.result is not None
+            return _Turn(answer_of(outcome.result, replay=True))
+        case Ending.REFUSED:
+            refused = _refusal(outcome)
+            return _Turn(again=True, refused=refused) if member.answers_refusal else refused
+        case Ending.DONE:
+            done = member.done
+            answer = Answer(order=done.order, operation=done.operation, refusal=done.refusal)
+            return _Turn(answer, done)
+
+
+def _shared(turn: _Turn | Exception | None, wish: _Wish, leader: _Wish) -> _Turn | Exception:
+    """The turn of a wish; one that repeats another's key and input gets that one's answer."""
+    assert turn is not None
+    if wish is leader:
+        return turn
+    if wish.input_hash != leader.input_hash:
+        return IdempotencyKeyReused(field=("idempotencyKey",))
+    if isinstance(turn, _Turn) and turn.answer is not None:
+        return _Turn(replace(turn.answer, replay=True))
+    return turn if isinstance(turn, Exception) else _Turn(again=True)
+
+
+def _publish(turns: Iterable[_Turn | Exception]) -> None:
+    """Step 7 for all that was committed and changed an order."""
+    done = [turn.done for turn in turns if isinstance(turn, _Turn) and turn.done is not None]
+    notices.publish(
+        [each.order for each in done if each.order is not None and each.writes_order],
+        wakes=any(each.events or each.public_events for each in done),
+    )
+
+
+async def _alone(wish: _Wish) -> Answer | None:
     """The same round in one transaction that locks the order and the own profiles first."""
+    selector = wish.selector
     async with phase(selector.principal):
         await statement(
             "SELECT lock_member($1, $2::text[])", selector.order_id, list(selector.profile_keys)
         )
-        known = (await read([selector]))[0]
-        if known.stored is not None:
-            return _stored(known, input_hash)
-        member = plan(known)
-        if member is None:
-            return None
-        outcome = (await commit([member]))[0]
-        if outcome.ending is Ending.STALE:
-            log.warning("a member that ran alone went stale")
-            raise ServerBusy()
-    return await _ended(member, outcome)
+        turn = (await _turns([wish]))[0]
+        if isinstance(turn, Exception):
+            raise turn
+    _publish([turn])
+    if not turn.again:
+        return turn.answer
+    if turn.refused is not None and wish.refused is None:
+        return await _alone(replace(wish, refused=turn.refused))
+    log.warning("a member that ran alone went stale")
+    raise ServerBusy()
+
+
+def _refusal(outcome: Outcome) -> PurserError:
+    """What the books said; only a payer's own shortage tells what is available."""
+    assert outcome.code is not None
+    if outcome.code == InsufficientAvailable.code and outcome.available_minor is not None:
+        return InsufficientAvailable(available_minor=max(outcome.available_minor, 0))
+    return error_of(outcome.code)
 
 
 def _stored(known: Known, input_hash: str | None) -> Answer:
@@ -126,25 +311,12 @@ def _stored(known: Known, input_hash: str | None) -> Answer:
     return answer_of(result, replay=True)
 
 
-async def _ended(member: Member, outcome: Outcome) -> Answer:
-    match outcome.ending:
-        case Ending.KEY_REUSED:
-            raise IdempotencyKeyReused(field=("idempotencyKey",))
-        case Ending.FORBIDDEN:
-            raise Forbidden()
-        case Ending.STORED:
-            return answer_of(outcome.result, replay=True)
-    if not outcome.result:
-        assert outcome.code is not None
-        raise error_of(outcome.code)
-    answer = answer_of(outcome.result, replay=False)
-    effects = member.done if outcome.ending is Ending.DONE else member.refused
-    if answer.order is not None and effects is not None and effects.writes_order:
-        await notices.publish(answer.order, wakes=bool(effects.events or effects.public_events))
-    return answer
-
-
-def _waited_for_key(error: ServerBusy) -> ServerBusy | IdempotencyInProgress:
+def _waited_for_key(error: Exception) -> Exception:
     """A lock that was waited for in vain on the keys' index: the first request is still running."""
     context = str(getattr(error.__cause__, "context", "") or "")
-    return IdempotencyInProgress() if "idempotency" in context else error
+    if isinstance(error, ServerBusy) and "idempotency" in context:
+        return IdempotencyInProgress()
+    return error
+
+
+_groups: Grouping[_Wish, _Turn] = Grouping(_round, claims=_claims, fellow=_key)

@@ -17,7 +17,7 @@ from core.money import Money
 from core.phase import phase, statement
 from core.principal import Principal
 from core.records import from_row
-from payments.idempotency import idempotency
+from payments.idempotency import Key, idempotency
 from payments.models import IdempotencyRow, SettlementRow
 from wallet import ledger
 from wallet.ledger import PendingSettlement
@@ -59,11 +59,11 @@ async def run_settlement(
     moneys.positive(Money(1, currency), ())
     canonical = {"merchant_id": str(merchant_id), "currency": currency}
     key = idempotency(caller, "SETTLEMENT", unchecked_key, canonical)
-    settlement_id = ids.derived_id(UUID(key["idempotency_id"]), "settlement")
+    settlement_id = ids.derived_id(key.idempotency_id, "settlement")
     async with phase(caller):
         if not await _take(key, caller):
-            stored = await IdempotencyRow.get(idempotency_id=key["idempotency_id"])
-            if stored.input_hash != key["input_hash"]:
+            stored = await IdempotencyRow.get(idempotency_id=key.idempotency_id)
+            if stored.input_hash != key.input_hash:
                 raise IdempotencyKeyReused(field=("idempotencyKey",))
             row = await SettlementRow.get(settlement_id=settlement_id)
             return SettlementAnswer(settlement=from_row(Settlement, row), replay=True)
@@ -125,14 +125,14 @@ async def _mark_orders(caller: Principal, settlement: Settlement) -> None:
         marked_count = len(rows)
 
 
-async def _take(key: dict[str, str], caller: Principal) -> bool:
+async def _take(key: Key, caller: Principal) -> bool:
     rows = await statement(
         """INSERT INTO idempotency (idempotency_id, principal, operation, key, input_hash, result)
         VALUES ($1, $2, $3, $4, $5, '{}') ON CONFLICT DO NOTHING RETURNING idempotency_id""",
-        key["idempotency_id"],
+        key.idempotency_id,
         str(caller),
-        key["operation"],
-        key["key"],
-        key["input_hash"],
+        key.operation,
+        key.key,
+        key.input_hash,
     )
     return bool(rows)

@@ -100,11 +100,9 @@ def _trading_customers(request: OpenOrder, known: Known) -> None:
         if request.caller.kind != "merchant" or request.caller.id != request.merchant_id:
             raise Forbidden()
         return
-    if request.caller.kind != "customer" or known.payer is None:
+    if request.caller.kind != "customer" or known.payer_status is None:
         raise Forbidden()
-    if known.payer["status"] != "ACTIVE":
+    if known.payer_status != "ACTIVE":
         raise Forbidden("Your account cannot pay at present.")
-    if request.type is OperationType.TRANSFER and (
-        known.payee is None or known.payee["status"] != "ACTIVE"
-    ):
+    if request.type is OperationType.TRANSFER and (known.payee_status != "ACTIVE"):
         raise NotFound("There is no such payee.", field=("payee",))

@@ -19,6 +19,7 @@ from payments.models import WebhookDeliveryRow, WebhookEndpointRow
 from payments.settlement import Settlement
 from payments.values import Attempt, Challenge, Operation, Order
 from payments.webhooks import Endpoint
+from risk_model.features import snapshot
 from risk_model.models import Decision
 from schema import books, orders, parties, risk, webhooks
 from schema.enums import CallerKind, CustomerStatus, MerchantStatus, SignatureAlgorithm
@@ -122,8 +123,8 @@ def decision(row: Decision) -> risk.Decision:
         model_version=row.model_version,
         source=risk.DecisionSource(row.source),
         features=[
-            risk.RiskFeature(name=name, value=None if value is None else float(value))
-            for name, value in sorted(row.features.items())
+            risk.RiskFeature(name=name, value=value)
+            for name, value in sorted(snapshot(row.features, row.feature_schema).items())
         ],
         latency_ms=row.latency_ms,
         decided_at=DateTime(row.decided_at),

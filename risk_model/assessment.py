@@ -13,11 +13,13 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+import orjson
+
 from core import clock, configuration
 from risk_model import champion, profiles
-from risk_model.decisions import decision_row, override_row
+from risk_model.decisions import DecisionRow, decision_row, override_row
 from risk_model.events import Event, event_of, hundredths_of, seconds_of, token_of
-from risk_model.features import SCHEMA, features, named, vector
+from risk_model.features import SCHEMA, features, named, stored, vector
 from risk_model.rules import (
     FALLBACK_RULES,
     RULES,
@@ -27,14 +29,24 @@ from risk_model.rules import (
     judge,
     limits_of,
 )
-from risk_model.scoring import Reason, Scorer, Unavailable, health
+from risk_model.scoring import Model, Reason, Scorer, Unavailable, health
 from risk_model.thresholds import strongest
-from risk_model.values import NO_PROFILE, Assessment, Profile, Subject
+from risk_model.values import (
+    NO_PROFILE,
+    Assessment,
+    Profile,
+    Question,
+    Subject,
+    Written,
+)
 
 __all__ = [
     "Assessment",
+    "DecisionRow",
     "Profile",
+    "Question",
     "Subject",
+    "Written",
     "assess",
     "decision_row",
     "override_row",
@@ -105,19 +117,33 @@ def assess(
     scorer = champion.current() if scorer is None else scorer
     limits = limits_of(configuration.current()) if limits is None else limits
     cases = [_case(subject, known, limits) for subject, known in zip(subjects, read, strict=True)]
-    rows = vector([case.values for case in cases if case.scored])
-    scores = _scores(scorer, rows)
+    rows = vector([case.values for case in cases])
+    scores = _scores(scorer, rows[[case.scored for case in cases]])
     latency_ms = round(clock.monotonic_ms() - started_ms, 3)
     found: list[Assessment] = []
-    place = 0
-    for case in cases:
-        if not case.scored:
-            found.append(_assessment(case, case.verdict, None, None, "RULES", latency_ms))
-        elif isinstance(scores, Unavailable) or isinstance(scorer, Unavailable):
-            found.append(_fallback(case, latency_ms))
-        else:
-            found.append(_by_model(case, scorer, scores[place], rows[place], latency_ms))
-            place += 1
+    next_score = iter(() if isinstance(scores, Unavailable) else scores)
+    for case, row in zip(cases, rows, strict=True):
+        verdict, probability, version, source = case.verdict, None, None, "RULES"
+        if case.scored and (isinstance(scores, Unavailable) or isinstance(scorer, Unavailable)):
+            verdict, source = _fallback(case), "FALLBACK"
+        elif case.scored and isinstance(scorer, Scorer):
+            probability = next(next_score)
+            verdict, source = _by_model(case, scorer.model, probability, row), "MODEL"
+            version = scorer.model.version
+        found.append(
+            Assessment(
+                outcome=verdict.outcome,
+                probability=probability,
+                reason_codes=tuple(dict.fromkeys(verdict.reasons)),
+                rules_fired=verdict.fired,
+                model_version=version,
+                features=stored(row),
+                source=source,
+                latency_ms=latency_ms,
+                profiles=(_written(case, verdict),),
+                profile_versions=case.versions,
+            )
+        )
     return found
 
 
@@ -170,52 +196,23 @@ def _of_our_features(scorer: Scorer, rows: Any) -> list[float] | Unavailable:
     return scorer.score(rows)
 
 
-def _by_model(
-    case: _Case, scorer: Scorer, probability: float, row: Any, latency_ms: float
-) -> Assessment:
-    model = scorer.model
+def _by_model(case: _Case, model: Model, probability: float, row: Any) -> Verdict:
     by_model = model.policy.outcome(probability, case.event.hundredths / 100)
     outcome = strongest(by_model, case.verdict.outcome)
     reasons = model.reasons(row) if by_model != "ALLOW" else ()
-    verdict = Verdict(outcome, case.verdict.fired, (*case.verdict.reasons, *reasons))
-    return _assessment(case, verdict, probability, model.version, "MODEL", latency_ms)
+    return Verdict(outcome, case.verdict.fired, (*case.verdict.reasons, *reasons))
 
 
-def _fallback(case: _Case, latency_ms: float) -> Assessment:
+def _fallback(case: _Case) -> Verdict:
     fallback = judge(case.facts, FALLBACK_RULES)
-    verdict = Verdict(
+    return Verdict(
         outcome=strongest(fallback.outcome, case.verdict.outcome),
         fired=(*case.verdict.fired, *fallback.fired),
         reasons=(*case.verdict.reasons, *fallback.reasons),
     )
-    return _assessment(case, verdict, None, None, "FALLBACK", latency_ms)
 
 
-def _assessment(
-    case: _Case,
-    verdict: Verdict,
-    probability: float | None,
-    model_version: str | None,
-    source: str,
-    latency_ms: float,
-) -> Assessment:
+def _written(case: _Case, verdict: Verdict) -> Written:
     teaches = verdict.outcome != "BLOCK"
-    customer_id = case.subject.customer_id
-    row = {
-        "key": case.own_key,
-        "customer_id": str(customer_id) if customer_id else None,
-        "version": case.own.version + 1,
-        "state": profiles.remember(case.own.state, case.event, teaches=teaches),
-    }
-    return Assessment(
-        outcome=verdict.outcome,
-        probability=probability,
-        reason_codes=tuple(dict.fromkeys(verdict.reasons)),
-        rules_fired=verdict.fired,
-        model_version=model_version,
-        features=case.facts.features,
-        source=source,
-        latency_ms=latency_ms,
-        profiles=(row,),
-        profile_versions=case.versions,
-    )
+    state = profiles.remember(case.own.state, case.event, teaches=teaches)
+    return Written(case.own_key, case.own.version + 1, orjson.dumps(state).decode())

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -92,18 +92,26 @@ def vector(rows: Sequence[Sequence[float]]) -> np.ndarray[Any, Any]:
 
 
 def named(values: Sequence[float]) -> dict[str, float]:
-    """The snapshot that a decision stores."""
+    """The values by their names."""
     return dict(zip(NAMES, values, strict=True))
 
 
-def in_order(snapshot: Mapping[str, float]) -> list[float]:
-    """The values of a stored snapshot in the order of `NAMES`."""
-    return [snapshot[name] for name in NAMES]
+def stored(row: np.ndarray[Any, Any]) -> bytes:
+    """A row of `vector` as a decision keeps it: float32, little-endian, in the order of `NAMES`."""
+    return row.astype("<f4", copy=False).tobytes()
 
 
-def is_odd(snapshot: Mapping[str, float]) -> bool:
+def snapshot(features: bytes, schema: str = SCHEMA) -> dict[str, float]:
+    """What a decision kept, by name; of another schema than the present one, by place."""
+    values = np.frombuffer(features, dtype="<f4").tolist()
+    if schema == SCHEMA and values:
+        return named(values)
+    return {f"feature_{place}": value for place, value in enumerate(values, start=1)}
+
+
+def is_odd(deviation_of_amount: float) -> bool:
     """Whether the amount was odd for its payer, as `profiles.remember` counted it."""
-    return snapshot.get("deviation", 0.0) > ODD_DEVIATION
+    return deviation_of_amount > ODD_DEVIATION
 
 
 def payer_features(event: Event, state: State) -> list[float]:

@@ -7,8 +7,7 @@ decision made which version of a profile, so that a replay finds the state each 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import orjson
@@ -18,7 +17,8 @@ from core.principal import SYSTEM
 from risk_model import profiles
 from risk_model.assessment import event_of_payment, shared_key
 from risk_model.events import seconds_of
-from risk_model.features import is_odd
+from risk_model.features import is_odd, snapshot
+from risk_model.values import Written
 
 State = Mapping[str, Any]
 
@@ -34,78 +34,79 @@ async def fold_shared(events_max: int = 500) -> int:
         rows = await statement("SELECT * FROM take_unfolded($1)", events_max)
         if not rows:
             return 0
-        events = [row["event"] for row in rows]
-        keyed = [(key, event) for event in events if (key := _key_of(event)) is not None]
+        keyed = [(key, row) for row in rows if (key := _key_of(row)) is not None]
         known = await _read({key for key, _ in keyed})
         folds, states = folded(keyed, known)
         await statement(
-            "SELECT write_folds($1::jsonb, $2::jsonb, $3)",
-            orjson.dumps(folds).decode(),
-            orjson.dumps(states).decode(),
+            "SELECT write_folds($1, $2, $3, $4, $5, $6)",
+            [fold.key for fold in folds],
+            [fold.version for fold in folds],
+            [fold.decision_id for fold in folds],
+            [fold.label_id for fold in folds],
+            [(None, *state) for state in states],
             rows[0]["consumed"],
         )
         return len(rows)
 
 
+class Fold(NamedTuple):
+    """One step: the version of the profile `key` that a decision, or a label of it, made."""
+
+    key: str
+    version: int
+    decision_id: UUID
+    label_id: UUID | None
+
+
 def folded(
     keyed: list[tuple[str, Mapping[str, Any]]], known: Mapping[str, tuple[int, State]]
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+) -> tuple[list[Fold], list[Written]]:
     """The steps and the last states of folding `keyed` events, in order, onto `known` profiles."""
     present = dict(known)
-    told: set[str] = set()
-    folds: list[dict[str, Any]] = []
+    told: set[UUID] = set()
+    folds: list[Fold] = []
     for key, event in keyed:
         version, state = present.get(key, (0, {}))
-        label_id = event.get("label_id")
+        decision_id, label_id = event["decision_id"], event["label_id"]
         if label_id is None:
             state = _with_payment(state, event)
-        elif event["decision_id"] in told:
+        elif decision_id in told:
             continue
         else:
-            told.add(event["decision_id"])
-            known_at = seconds_of(datetime.fromisoformat(event["known_at"]))
-            state = profiles.fold_fraud(state, known_at)
+            told.add(decision_id)
+            state = profiles.fold_fraud(state, seconds_of(event["known_at"]))
         present[key] = (version + 1, state)
-        folds.append(
-            {
-                "key": key,
-                "version": version + 1,
-                "decision_id": event["decision_id"],
-                "label_id": label_id,
-            }
-        )
-    changed = dict.fromkeys(fold["key"] for fold in folds)
-    states = [{"key": key, "version": present[key][0], "state": present[key][1]} for key in changed]
+        folds.append(Fold(key, version + 1, decision_id, label_id))
+    changed = dict.fromkeys(fold.key for fold in folds)
+    states = [
+        Written(key, present[key][0], orjson.dumps(present[key][1]).decode()) for key in changed
+    ]
     return folds, states
 
 
 def _key_of(event: Mapping[str, Any]) -> str | None:
-    payee = event["payee_customer_id"]
-    merchant_id = UUID(event["merchant_id"])
-    return shared_key(event["operation"], merchant_id, UUID(payee) if payee else None)
+    return shared_key(event["operation"], event["merchant_id"], event["payee_customer_id"])
 
 
 def _with_payment(state: State, event: Mapping[str, Any]) -> State:
-    payee = event["payee_customer_id"]
     payment = event_of_payment(
         event["operation"],
         event["amount_minor"],
         event["currency"],
-        datetime.fromisoformat(event["effective_at"]),
-        UUID(event["merchant_id"]),
-        UUID(payee) if payee else None,
+        event["effective_at"],
+        event["merchant_id"],
+        event["payee_customer_id"],
     )
+    known = snapshot(event["features"], event["feature_schema"])
     return profiles.fold(
         state,
         payment,
-        newcomer=event["features"].get("is_newcomer", 0) > 0,
-        odd=is_odd(event["features"]),
+        newcomer=known.get("is_newcomer", 0) > 0,
+        odd=is_odd(known.get("deviation", 0.0)),
         teaches=event["outcome"] != "BLOCK",
     )
 
 
 async def _read(keys: set[str]) -> dict[str, tuple[int, State]]:
-    rows = await statement("SELECT read_shared_profiles($1) AS profile", sorted(keys))
-    return {
-        row["profile"]["key"]: (row["profile"]["version"], row["profile"]["state"]) for row in rows
-    }
+    rows = await statement("SELECT * FROM read_shared_profiles($1)", sorted(keys))
+    return {row["key"]: (row["version"], orjson.loads(row["state"])) for row in rows}

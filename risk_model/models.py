@@ -7,8 +7,6 @@ Columns that PostgreSQL alone understands (transaction ids, snapshots) are added
 
 from __future__ import annotations
 
-from typing import Any
-
 from tortoise import fields
 from tortoise.models import Model
 
@@ -16,8 +14,9 @@ from tortoise.models import Model
 class Decision(Model):
     """One assessment of one payment, or an analyst's override of it, with all it was based on.
 
-    `features` holds the model's input by name, `profile_versions` the version of each profile that
-    was read (0: there was none), so that a replay of the history gives the same values.
+    `features` holds the model's input as float32 (see `features.stored`), `profile_versions` the
+    version of each profile that was read (0: there was none), so that a replay of the history gives
+    the same values.
     """
 
     decision_id = fields.UUIDField(primary_key=True)
@@ -37,7 +36,7 @@ class Decision(Model):
     reason_codes: fields.Field[list[str]] = fields.JSONField()
     rules_fired: fields.Field[list[str]] = fields.JSONField()
     model_version = fields.CharField(max_length=64, null=True)
-    features: fields.Field[dict[str, float]] = fields.JSONField()
+    features = fields.BinaryField()
     feature_schema = fields.CharField(max_length=64)
     profile_versions: fields.Field[dict[str, int]] = fields.JSONField()
     latency_ms = fields.FloatField()
@@ -58,7 +57,7 @@ class RiskProfile(Model):
     key = fields.CharField(max_length=64, primary_key=True)
     customer_id = fields.UUIDField(null=True)
     version = fields.BigIntField()
-    state: fields.Field[dict[str, Any]] = fields.JSONField()
+    state = fields.TextField()
     updated_at = fields.DatetimeField()
 
     class Meta:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 
@@ -36,11 +36,28 @@ class Profile:
 NO_PROFILE = Profile(0, {})
 
 
+class Written(NamedTuple):
+    """A profile as it shall be: the row of `profile_input`, without its member."""
+
+    key: str
+    version: int
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Whom to judge, by the profiles that were read for it."""
+
+    subject: Subject
+    profiles: Mapping[str, Profile]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assessment:
-    """A decision. `probability` and `model_version` are absent where no model scored.
+    """A decision. `probability` and `model_version` are absent where no model scored; `features` is
+    what `features.stored` made.
 
-    `profiles` are the rows of own profiles to write, each at the version that was read plus one;
+    `profiles` are the own profiles to write, each at the version that was read plus one;
     `profile_versions` names every profile that was read, shared ones too.
     """
 
@@ -49,8 +66,8 @@ class Assessment:
     reason_codes: tuple[str, ...]
     rules_fired: tuple[str, ...]
     model_version: str | None
-    features: Mapping[str, float]
+    features: bytes
     source: str
     latency_ms: float
-    profiles: tuple[Mapping[str, Any], ...]
+    profiles: tuple[Written, ...]
     profile_versions: Mapping[str, int]

@@ -60,6 +60,13 @@ CREATE POLICY poster ON outbox TO purser_poster USING (true) WITH CHECK (true);
 GRANT SELECT, UPDATE (job, due_at, claims_count, tries_count, done_at) ON outbox TO purser_app;
 GRANT SELECT, INSERT ON outbox TO purser_poster;
 
+-- What write_outbox() takes. `member` is the place of the group's member that tells it, counted from 1;
+-- a public event is one that the merchant's webhook wants.
+CREATE TYPE outbox_input AS (
+    member integer, public boolean, event_id uuid, topic text, resource_kind text, resource_id uuid,
+    resource_version bigint, merchant_id uuid, customer_ids jsonb, payload jsonb, job text,
+    delay_seconds double precision);
+
 ALTER TABLE audit_log
     ADD COLUMN sequence bigint GENERATED ALWAYS AS IDENTITY,
     ADD COLUMN recorded_at timestamptz NOT NULL DEFAULT purser_now(),

@@ -90,6 +90,15 @@ ALTER TABLE settlement
     ADD CONSTRAINT settlement_amount CHECK (amount_minor >= 0);
 CREATE INDEX settlement_by_merchant ON settlement (merchant_id, created_at DESC);
 
+-- What commit_group() takes of each member, and what a payment consumes of its payer's limit. Orders and
+-- operations are taken as rows of their tables.
+CREATE TYPE group_member AS (
+    principal text, order_id uuid, expected_version bigint, stale_when_refused boolean,
+    idempotency_id uuid, operation text, key text, input_hash text, result text);
+CREATE TYPE passwordless_input AS (
+    member integer, passwordless_use_id uuid, customer_id uuid, currency text, used_on date,
+    amount_minor bigint);
+
 ALTER TABLE payment_order ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 ALTER TABLE operation ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 ALTER TABLE attempt ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;

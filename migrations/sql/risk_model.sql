@@ -15,7 +15,7 @@ ALTER TABLE decision
     ADD CONSTRAINT decision_override CHECK (
         (source = 'ANALYST') = (decided_by IS NOT NULL AND override_reason IS NOT NULL)),
     ADD CONSTRAINT decision_amount CHECK (amount_minor > 0),
-    ADD CONSTRAINT decision_features CHECK (jsonb_typeof(features) = 'object');
+    ADD CONSTRAINT decision_features CHECK (octet_length(features) % 4 = 0);
 CREATE INDEX decision_transaction ON decision (transaction_id);
 CREATE INDEX decision_decided_at ON decision USING brin (decided_at);
 
@@ -25,7 +25,7 @@ ALTER TABLE risk_profile
     ADD CONSTRAINT risk_profile_owner CHECK (
         key ~ '^(customer|payouts|merchant|payee):[0-9a-f-]{36}$'
         AND (customer_id IS NOT NULL) = (key LIKE 'customer:%')),
-    ADD CONSTRAINT risk_profile_size CHECK (pg_column_size(state) < 8000),
+    ADD CONSTRAINT risk_profile_size CHECK (octet_length(state) < 8000),
     -- Room on each page for the next version of a row.
     SET (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.05);
 
@@ -47,6 +47,16 @@ ALTER TABLE decision_fold
     ADD CONSTRAINT decision_fold_decision FOREIGN KEY (decision_id) REFERENCES decision,
     ADD CONSTRAINT decision_fold_label FOREIGN KEY (label_id) REFERENCES label,
     ADD CONSTRAINT decision_fold_once UNIQUE NULLS NOT DISTINCT (decision_id, key, label_id);
+
+-- What the group functions take, with the place of the group's member, counted from 1. `version` is the
+-- one that is written: the version that was read, plus one.
+CREATE TYPE decision_input AS (
+    member integer, decision_id uuid, order_id uuid, stage text, attempt smallint, merchant_id uuid,
+    customer_id uuid, payee_customer_id uuid, operation text, amount_minor bigint, currency text,
+    effective_at timestamptz, outcome text, source text, probability double precision,
+    reason_codes jsonb, rules_fired jsonb, model_version text, features bytea, feature_schema text,
+    profile_versions jsonb, latency_ms double precision, decided_by text, override_reason text);
+CREATE TYPE profile_input AS (member integer, key text, version bigint, state text);
 
 -- A snapshot that has seen nothing yet.
 ALTER TABLE risk_follower ADD COLUMN consumed pg_snapshot NOT NULL DEFAULT '3:3:';

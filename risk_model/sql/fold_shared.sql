@@ -6,7 +6,10 @@
 -- in the order in which it folds them, and the snapshot it has consumed with them. Nothing when
 -- another worker folds. The transaction that runs this writes no decisions itself.
 CREATE OR REPLACE FUNCTION take_unfolded(events_max integer)
-RETURNS TABLE (consumed text, event jsonb)
+RETURNS TABLE (
+    consumed text, decision_id uuid, label_id uuid, merchant_id uuid, payee_customer_id uuid,
+    operation text, amount_minor bigint, currency text, effective_at timestamptz, outcome text,
+    features bytea, feature_schema text, known_at timestamptz)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public SET enable_seqscan = off AS
 $$
 #variable_conflict use_column
@@ -57,19 +60,19 @@ BEGIN
         present, greatest((limit_id::text::numeric + 1)::text::xid8, pg_snapshot_xmax(was)));
 
     RETURN QUERY
-    SELECT reached::text, each.event
+    SELECT reached::text, each.decision_id, each.label_id, each.merchant_id, each.payee_customer_id,
+           each.operation::text, each.amount_minor, each.currency::text, each.effective_at,
+           each.outcome::text, each.features, each.feature_schema::text, each.known_at
     FROM (
-        SELECT d.transaction_id, d.sequence, NULL::timestamptz AS known_at,
-               to_jsonb(d) - 'rules_fired' - 'reason_codes' AS event
+        SELECT d.*, NULL::uuid AS label_id, NULL::timestamptz AS known_at, d.transaction_id AS told_by
         FROM decision d
         WHERE d.source <> 'ANALYST' AND d.transaction_id >= pg_snapshot_xmin(was)
           AND d.transaction_id < pg_snapshot_xmax(reached)
           AND NOT pg_visible_in_snapshot(d.transaction_id, was)
           AND pg_visible_in_snapshot(d.transaction_id, reached)
         UNION ALL
-        SELECT l.transaction_id, d.sequence, l.known_at,
-               (to_jsonb(d) - 'rules_fired' - 'reason_codes') || to_jsonb(l)
-        FROM label l JOIN decision d USING (decision_id)
+        SELECT d.*, l.label_id, l.known_at, l.transaction_id
+        FROM label l JOIN decision d ON d.decision_id = l.decision_id
         WHERE l.is_fraud AND NOT EXISTS (
               SELECT FROM decision_fold f
               WHERE f.decision_id = l.decision_id AND f.label_id IS NOT NULL)
@@ -78,13 +81,15 @@ BEGIN
           AND NOT pg_visible_in_snapshot(l.transaction_id, was)
           AND pg_visible_in_snapshot(l.transaction_id, reached)
     ) AS each
-    ORDER BY each.transaction_id, each.known_at NULLS FIRST, each.sequence;
+    ORDER BY each.told_by, each.known_at NULLS FIRST, each.sequence;
 END
 $$;
 
 -- Writes what was folded: each step with the version it made, the last state of each profile, and the
 -- snapshot that take_unfolded() gave. Only this worker writes shared profiles, under the follower's lock.
-CREATE OR REPLACE FUNCTION write_folds(folds jsonb, profiles jsonb, reached text) RETURNS void
+CREATE OR REPLACE FUNCTION write_folds(
+    keys text[], versions bigint[], decision_ids uuid[], label_ids uuid[],
+    profiles profile_input[], reached text) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public AS
 $$
 BEGIN
@@ -93,12 +98,12 @@ BEGIN
     END IF;
     INSERT INTO decision_fold (key, version, decision_id, label_id)
     SELECT f.key, f.version, f.decision_id, f.label_id
-    FROM jsonb_array_elements(folds) WITH ORDINALITY AS each (body, n),
-         jsonb_populate_record(NULL::decision_fold, body) AS f
-    ORDER BY n;
+    FROM unnest(keys, versions, decision_ids, label_ids) WITH ORDINALITY
+        AS f (key, version, decision_id, label_id, n)
+    ORDER BY f.n;
     INSERT INTO risk_profile AS p (key, version, state)
     SELECT fresh.key, fresh.version, fresh.state
-    FROM jsonb_to_recordset(profiles) AS fresh (key text, version bigint, state jsonb)
+    FROM unnest(profiles) AS fresh
     WHERE fresh.key NOT LIKE 'customer:%' AND fresh.key NOT LIKE 'payouts:%'
     ORDER BY fresh.key COLLATE "C"
     ON CONFLICT (key) DO UPDATE
@@ -109,17 +114,21 @@ END
 $$;
 
 -- The shared profiles that a fold begins with.
-CREATE OR REPLACE FUNCTION read_shared_profiles(keys text[]) RETURNS SETOF jsonb
+CREATE OR REPLACE FUNCTION read_shared_profiles(keys text[])
+RETURNS TABLE (key text, version bigint, state text)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, public AS
 $$
-    SELECT read_profiles(keys) WHERE principal_kind() = 'system'
+    SELECT p.* FROM read_profiles(keys) AS p WHERE principal_kind() = 'system'
 $$;
 
 ALTER FUNCTION take_unfolded(integer) OWNER TO purser_poster;
-ALTER FUNCTION write_folds(jsonb, jsonb, text) OWNER TO purser_poster;
+ALTER FUNCTION write_folds(
+    text[], bigint[], uuid[], uuid[], profile_input[], text) OWNER TO purser_poster;
 ALTER FUNCTION read_shared_profiles(text[]) OWNER TO purser_poster;
 REVOKE ALL ON FUNCTION
-    take_unfolded(integer), write_folds(jsonb, jsonb, text), read_shared_profiles(text[]) FROM PUBLIC;
+    take_unfolded(integer), write_folds(
+    text[], bigint[], uuid[], uuid[], profile_input[], text), read_shared_profiles(text[]) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION
-    take_unfolded(integer), write_folds(jsonb, jsonb, text), read_shared_profiles(text[])
+    take_unfolded(integer), write_folds(
+    text[], bigint[], uuid[], uuid[], profile_input[], text), read_shared_profiles(text[])
     TO purser_app;
