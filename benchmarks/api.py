@@ -12,7 +12,6 @@ import asyncio
 import os
 import random
 import sys
-import urllib.request
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -27,11 +26,13 @@ from benchmarks.generator import GRAPHQL, PLAIN, Generator
 from benchmarks.lag import Lag, caught_up, watched
 from benchmarks.parties import make_parties
 from benchmarks.profiling import PROFILE_VARIABLE, count_from_here, show_counted
-from benchmarks.servers import HOST, Failed, Stack, free_port, started, train_model
+from benchmarks.servers import Failed, Stack, started, train_model
+from benchmarks.serving import answers, start_api
 
 CONNECTIONS = 256
 PROCESSES = 2
 OVERHEAD_CONNECTIONS = 64
+OVERHEAD_SECONDS = 0.8
 
 More = Callable[[Generator], Awaitable[None]]
 
@@ -110,27 +111,6 @@ async def running(
         yield ports, made
 
 
-def start_api(stack: Stack, name: str, *, module: str = "app.cli", **changes: str) -> int:
-    """Start an API process on a port of its own; the port."""
-    port = free_port()
-    arguments = (module, "api") if module == "app.cli" else (module,)
-    stack.start(name, *arguments, PURSER_PORT=str(port), **changes)
-    return port
-
-
-def answers(port: int) -> Callable[[], bool]:
-    """Whether the API process on this port is ready."""
-
-    def ready() -> bool:
-        try:
-            with urllib.request.urlopen(f"http://{HOST}:{port}/health/ready", timeout=2) as answer:
-                return bool(answer.status == 200)
-        except OSError:
-            return False
-
-    return ready
-
-
 async def _throughput(
     stack: Stack,
     figures: Figures,
@@ -187,11 +167,11 @@ async def _overhead(
     slices: dict[str, list[Slice]] = {GRAPHQL: [], PLAIN: []}
     for target in slices:
         await generator.slice([port], OVERHEAD_CONNECTIONS, target=target, seconds=0.5)
-    for _ in range(given.rounds):
+    for _ in range(2 * given.rounds):
         for target, pieces in slices.items():
             pieces.append(
                 await generator.slice(
-                    [port], OVERHEAD_CONNECTIONS, target=target, seconds=given.seconds / 2
+                    [port], OVERHEAD_CONNECTIONS, target=target, seconds=OVERHEAD_SECONDS
                 )
             )
     stack.end("api-plain")

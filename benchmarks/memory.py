@@ -9,6 +9,7 @@ import psutil
 from benchmarks.figures import Figures, Row, tell
 from benchmarks.generator import Generator
 from benchmarks.servers import Stack
+from benchmarks.serving import answers, start_api
 
 CONNECTIONS = 256
 FEW, MANY = 10_000, 200_000
@@ -17,8 +18,6 @@ PIECE = 5_000
 
 async def measure(stack: Stack, figures: Figures, generator: Generator, seconds_max: float) -> None:
     """One process takes them all; as many as fit into `seconds_max` where that is too few."""
-    from benchmarks.api import answers, start_api
-
     tell(f"memory over {MANY:,} payments, at most {seconds_max:.0f} s")
     port = start_api(stack, "api-memory")
     stack.wait_for("the API", answers(port))

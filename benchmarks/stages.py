@@ -14,14 +14,13 @@ from benchmarks.figures import Figures, Slice, tell
 from benchmarks.generator import Generator
 from benchmarks.profiling import SPANS_PATH, SPANS_VARIABLE
 from benchmarks.servers import HOST, Stack
+from benchmarks.serving import answers, start_api
 
 CONNECTIONS = (1, 64)
 
 
 async def measure(stack: Stack, figures: Figures, generator: Generator, seconds: float) -> None:
     """The stages of a payment that comes alone, and of one among 64, in microseconds."""
-    from benchmarks.api import answers, start_api
-
     tell("stages of one payment")
     port = start_api(stack, "api-spans", module="benchmarks.instrumented", **{SPANS_VARIABLE: "1"})
     stack.wait_for("the API", answers(port))
