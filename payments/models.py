@@ -139,7 +139,7 @@ class IdempotencyRow(Model):
     operation = fields.CharField(max_length=32)
     key = fields.CharField(max_length=255)
     input_hash = fields.CharField(max_length=64)
-    result: fields.Field[dict[str, Any]] = fields.JSONField()
+    result = fields.TextField()
     created_at = fields.DatetimeField()
 
     class Meta:

@@ -7,12 +7,13 @@ import logging
 import math
 import uuid
 
+import orjson
 import pytest
 
 from core import clock
 from risk_model import profiles, scoring
 from risk_model.assessment import Profile, assess, decision_row, profile_keys
-from risk_model.features import NAMES, SCHEMA
+from risk_model.features import NAMES, SCHEMA, snapshot
 from risk_model.rules import FALLBACK_RULES, KINDS, Facts, Limits, Rule, judge
 from risk_model.scoring import Health, Reason, Scorer, Unavailable
 from risk_model.thresholds import (
@@ -24,6 +25,7 @@ from risk_model.thresholds import (
     policy_of,
 )
 from tests.risk_model.conftest import LIMITS, POLICY, FixedModel, a_subject, later
+from tests.risk_model.decided import named
 
 MISSING = Unavailable(Reason.MISSING)
 
@@ -131,7 +133,7 @@ def test_many_small_payments_are_not_allowed_by_the_fallback_rules() -> None:
     for step in range(12):
         found = assess([later(subject, step * 60)], [known], MISSING, LIMITS)[0]
         row = found.profiles[0]
-        known = {row["key"]: Profile(row["version"], row["state"])}
+        known = {row.key: Profile(row.version, orjson.loads(row.state))}
         outcomes.append(found.outcome)
     assert outcomes[0] == "ALLOW"
     assert outcomes[-1] == "CHALLENGE"
@@ -220,7 +222,7 @@ def test_each_member_of_a_group_gets_its_own_decision() -> None:
     found = assess(subjects, [{}, {}, {}], _scorer(probability=0.2), LIMITS)
     assert [each.outcome for each in found] == ["CHALLENGE", "BLOCK", "CHALLENGE"]
     assert [each.source for each in found] == ["MODEL", "RULES", "MODEL"]
-    keys = [each.profiles[0]["key"] for each in found]
+    keys = [each.profiles[0].key for each in found]
     assert keys == [f"customer:{subject.customer_id}" for subject in subjects]
 
 
@@ -236,8 +238,8 @@ def test_an_own_profile_is_written_at_the_next_version_and_its_input_is_untouche
     state = profiles.remember({}, _event(subject))
     kept = json.dumps(state)
     found = assess([later(subject, 60)], [{key: Profile(4, state)}], _scorer(), LIMITS)[0]
-    assert found.profiles[0]["version"] == 5
-    assert found.profiles[0]["state"]["count"] == 2
+    assert found.profiles[0].version == 5
+    assert orjson.loads(found.profiles[0].state)["count"] == 2
     assert json.dumps(state) == kept
     assert found.profile_versions == {key: 4, f"merchant:{subject.merchant_id}": 0}
 
@@ -257,7 +259,7 @@ def test_profiles_that_many_share_are_never_own(operation: str, kinds: tuple[str
     subject = a_subject(operation=operation, payee_customer_id=payee, customer_id=payer)
     assert tuple(key.split(":")[0] for key in profile_keys(subject)) == kinds
     found = _assessed(subject, _scorer())
-    assert [row["key"] for row in found.profiles] == [profile_keys(subject)[0]]
+    assert [row.key for row in found.profiles] == [profile_keys(subject)[0]]
 
 
 def test_a_decision_row_holds_all_that_the_decision_was_based_on() -> None:
@@ -273,12 +275,15 @@ def test_a_decision_row_holds_all_that_the_decision_was_based_on() -> None:
         customer_id=subject.customer_id,
         subject=subject,
     )
-    assert json.loads(json.dumps(row)) == row
-    assert set(row["features"]) == set(NAMES)
-    assert row["feature_schema"] == SCHEMA
-    assert row["outcome"] == "CHALLENGE"
-    assert row["probability"] == 0.2
-    assert row["latency_ms"] >= 0
+    kept = named(row)
+    assert snapshot(kept["features"]) == snapshot(found.features)
+    assert set(snapshot(kept["features"])) == set(NAMES)
+    assert kept["feature_schema"] == SCHEMA
+    assert orjson.loads(kept["profile_versions"]) == found.profile_versions
+    assert (kept["outcome"], kept["probability"]) == ("CHALLENGE", 0.2)
+    assert orjson.loads(kept["reason_codes"]) == ["AMOUNT_UNUSUAL"]
+    assert (kept["customer_id"], kept["amount_minor"]) == (subject.customer_id, 30_00)
+    assert kept["latency_ms"] >= 0
 
 
 def test_a_payment_without_an_instant_is_not_assessed() -> None:

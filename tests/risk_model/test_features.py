@@ -10,12 +10,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
+import orjson
 import pytest
 
 from risk_model import profiles
 from risk_model.assessment import Profile, Subject, assess, profile_keys
 from risk_model.events import OPERATIONS, TOKEN_MAX, event_of, hundredths_of
-from risk_model.features import NAMES, features, in_order, vector
+from risk_model.features import NAMES, SCHEMA, features, snapshot, stored, vector
 from risk_model.folding import folded
 from risk_model.generator import generate
 from risk_model.history import NEVER, History
@@ -105,7 +106,7 @@ def test_features_are_float32_once(history: History) -> None:
     rows = replay(history.taken(np.arange(500)))
     assert rows.dtype == np.float32
     assert rows.shape == (500, len(NAMES))
-    again = vector([in_order(dict(zip(NAMES, row, strict=True))) for row in rows.tolist()])
+    again = vector([list(snapshot(stored(row)).values()) for row in rows])
     assert again.tobytes() == rows.tobytes()
 
 
@@ -181,7 +182,7 @@ def _through_assessments(history: History) -> np.ndarray[Any, Any]:
         while labels and labels[0][0] <= history.at[place]:
             known_at, struck = labels.pop(0)
             if struck in decided:
-                told = datetime.fromtimestamp(known_at, UTC).isoformat()
+                told = datetime.fromtimestamp(known_at, UTC)
                 label = {**decided[struck], "label_id": "told", "known_at": told}
                 _fold(known, label)
         subject = _subject(history, place, parties)
@@ -191,34 +192,35 @@ def _through_assessments(history: History) -> np.ndarray[Any, Any]:
         # A history that nobody judged has no blocks, and what is blocked would teach nothing.
         assert assessed.outcome != "BLOCK"
         row = assessed.profiles[0]
-        known[row["key"]] = (row["version"], json.loads(json.dumps(row["state"])))
-        rows.append(list(assessed.features.values()))
+        known[row.key] = (row.version, orjson.loads(row.state))
+        rows.append(assessed.features)
         event = _decision(subject, assessed.features, place)
         if len(keys) > 1:
             decided[place] = event
             _fold(known, event)
-    return vector(rows)
+    return np.frombuffer(b"".join(rows), dtype="<f4").reshape(len(rows), len(NAMES))
 
 
 def _fold(known: dict[str, tuple[int, Any]], event: dict[str, Any]) -> None:
     key = event["key"]
     _, states = folded([(key, event)], {key: known[key]} if key in known else {})
-    known[key] = (states[0]["version"], json.loads(json.dumps(states[0]["state"])))
+    known[key] = (states[0].version, orjson.loads(states[0].state))
 
 
-def _decision(subject: Subject, values: Any, place: int) -> dict[str, Any]:
+def _decision(subject: Subject, values: bytes, place: int) -> dict[str, Any]:
     assert subject.effective_at is not None
-    payee = subject.payee_customer_id
     return {
         "key": profile_keys(subject)[-1],
         "decision_id": place,
+        "label_id": None,
         "operation": subject.operation,
         "amount_minor": subject.amount_minor,
         "currency": subject.currency,
-        "effective_at": subject.effective_at.isoformat(),
-        "merchant_id": str(subject.merchant_id),
-        "payee_customer_id": str(payee) if payee else None,
-        "features": json.loads(json.dumps(values)),
+        "effective_at": subject.effective_at,
+        "merchant_id": subject.merchant_id,
+        "payee_customer_id": subject.payee_customer_id,
+        "features": values,
+        "feature_schema": SCHEMA,
         "outcome": "ALLOW",
     }
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import random
 import uuid
 from datetime import timedelta
 
 import asyncpg
 import numpy as np
+import orjson
 import pytest
 
 from core import principal
 from core.phase import phase, statement
-from risk_model.features import in_order, vector
+from risk_model.features import NAMES
 from risk_model.folding import fold_shared, folded
 from risk_model.models import DecisionFold, RiskProfile
 from tests.conftest import Database
@@ -134,16 +134,13 @@ async def test_the_recorded_order_gives_the_profile_again_bit_for_bit(
     while await fold_shared(3):
         pass
     rows = await owner.fetch(
-        "SELECT to_jsonb(d) AS event FROM decision_fold f JOIN decision d USING (decision_id) "
+        "SELECT d.*, f.label_id FROM decision_fold f JOIN decision d USING (decision_id) "
         "ORDER BY f.version"
     )
     key = f"merchant:{merchant_id}"
-    again = folded([(key, row["event"]) for row in rows], {})[1][0]
+    again = folded([(key, row) for row in rows], {})[1][0]
     stored = (await profiles_of(owner, (key,)))[key]
-    assert (again["version"], json.loads(json.dumps(again["state"]))) == (
-        stored.version,
-        stored.state,
-    )
+    assert (again.version, orjson.loads(again.state)) == (stored.version, stored.state)
 
 
 async def test_a_fraud_reaches_the_merchant_once_it_is_known(owner: asyncpg.Connection) -> None:
@@ -197,7 +194,7 @@ async def test_a_history_through_the_database_gives_stored_features_that_replay_
         if step % 3 == 0:
             await fold_shared()
     rows = await owner.fetch("SELECT features FROM decision ORDER BY sequence")
-    stored = vector([in_order(row["features"]) for row in rows])
-    assert stored.tobytes() == vector([in_order(each) for each in given]).tobytes()
+    assert [row["features"] for row in rows] == given
+    stored = np.frombuffer(b"".join(given), dtype="<f4").reshape(len(given), len(NAMES))
     assert np.isfinite(stored).all()
     assert stored[:, :].std(axis=0).max() > 0

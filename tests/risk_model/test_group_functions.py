@@ -7,19 +7,24 @@ import random
 import uuid
 
 import asyncpg
+import orjson
 import pytest
 
 from core import principal
 from core.phase import phase, statement
-from risk_model.assessment import Profile, override_row, profile_keys
+from risk_model.assessment import Profile, Written, override_row, profile_keys
+from risk_model.features import snapshot
 from risk_model.folding import fold_shared
 from risk_model.models import Decision, RiskProfile
 from tests.conftest import Database
 from tests.risk_model.conftest import a_subject, later
 from tests.risk_model.decided import (
+    COLUMNS,
     assessment_of,
+    changed,
     connected,
     locked,
+    named,
     pay,
     profiles_of,
     row_of,
@@ -32,10 +37,10 @@ async def test_a_profile_is_read_as_it_was_written(owner: asyncpg.Connection) ->
     first = await pay(owner, subject)
     read = await profiles_of(owner, profile_keys(subject))
     row = first.profiles[0]
-    assert read[row["key"]] == Profile(1, row["state"])
+    assert read[row.key] == Profile(1, orjson.loads(row.state))
     second = await pay(owner, later(subject, 60))
-    assert second.profiles[0]["version"] == 2
-    assert second.features["count_1h"] == 1
+    assert second.profiles[0].version == 2
+    assert snapshot(second.features)["count_1h"] == 1
 
 
 async def test_a_profile_that_moved_is_not_fresh(owner: asyncpg.Connection) -> None:
@@ -43,7 +48,7 @@ async def test_a_profile_that_moved_is_not_fresh(owner: asyncpg.Connection) -> N
     first = assessment_of(subject, {})
     await pay(owner, subject)
     async with owner.transaction():
-        assert await locked(owner, first.profiles) == {first.profiles[0]["key"]: False}
+        assert await locked(owner, first.profiles) == {first.profiles[0].key: False}
 
 
 async def test_writing_a_profile_that_moved_undoes_everything(owner: asyncpg.Connection) -> None:
@@ -78,7 +83,7 @@ async def test_a_profile_that_was_only_locked_reads_as_none(owner: asyncpg.Conne
     await locked(owner, assessment_of(subject, {}).profiles)
     read = await profiles_of(owner, profile_keys(subject))
     assert read == {profile_keys(subject)[0]: Profile(0, {})}
-    assert assessment_of(subject, read).profiles[0]["version"] == 1
+    assert assessment_of(subject, read).profiles[0].version == 1
 
 
 async def test_groups_that_lock_the_same_profiles_in_any_order_never_deadlock(
@@ -90,12 +95,26 @@ async def test_groups_that_lock_the_same_profiles_in_any_order_never_deadlock(
     async def group() -> None:
         connection = await connected(database)
         for _ in range(15):
-            wanted = [{"key": key, "version": 1} for key in chance.sample(keys, 8)]
+            wanted = [Written(key, 1, "{}") for key in chance.sample(keys, 8)]
             async with connection.transaction():
-                await connection.fetch("SELECT * FROM lock_profiles($1)", wanted)
+                await locked(connection, wanted)
         await connection.close()
 
     await asyncio.gather(*(group() for _ in range(6)))
+
+
+async def test_a_decision_is_kept_as_it_was_made(owner: asyncpg.Connection) -> None:
+    """Each value in its own column: rows are typed by place."""
+    subject = a_subject(payee_customer_id=uuid.uuid4(), operation="TRANSFER")
+    row = row_of(assessment_of(subject, {}), subject)
+    await write(owner, [row], ())
+    kept = (await owner.fetch(f"SELECT {', '.join(COLUMNS)} FROM decision"))[0]
+    documents = ("reason_codes", "rules_fired", "profile_versions")
+    expected = {
+        name: orjson.loads(value) if name in documents else value
+        for name, value in named(row).items()
+    }
+    assert dict(kept) == expected
 
 
 async def test_a_decision_is_made_once_for_an_order_a_stage_and_an_attempt(
@@ -105,8 +124,8 @@ async def test_a_decision_is_made_once_for_an_order_a_stage_and_an_attempt(
     row = row_of(assessment_of(subject, {}), subject)
     await write(owner, [row], ())
     with pytest.raises(asyncpg.UniqueViolationError):
-        await write(owner, [{**row, "decision_id": str(uuid.uuid4())}], ())
-    await write(owner, [{**row, "decision_id": str(uuid.uuid4()), "attempt": 2}], ())
+        await write(owner, [changed(row, decision_id=uuid.uuid4())], ())
+    await write(owner, [changed(row, decision_id=uuid.uuid4(), attempt=2)], ())
 
 
 async def test_an_analyst_overrides_by_a_row_of_their_own(owner: asyncpg.Connection) -> None:
@@ -115,7 +134,7 @@ async def test_an_analyst_overrides_by_a_row_of_their_own(owner: asyncpg.Connect
     assert subject.customer_id is not None
     override = override_row(
         decision_id=uuid.uuid4(),
-        order_id=uuid.UUID(first["order_id"]),
+        order_id=named(first)["order_id"],
         attempt=1,
         merchant_id=subject.merchant_id,
         customer_id=subject.customer_id,
@@ -132,7 +151,7 @@ async def test_an_analyst_overrides_by_a_row_of_their_own(owner: asyncpg.Connect
         ("REVIEW", "ANALYST", "BLOCK"),
     ]
     assert await fold_shared() == 1
-    anonymous = {**override, "decision_id": str(uuid.uuid4()), "attempt": 2, "decided_by": None}
+    anonymous = changed(override, decision_id=uuid.uuid4(), attempt=2, decided_by=None)
     with pytest.raises(asyncpg.CheckViolationError):
         await write(owner, [anonymous], ())
 
@@ -149,9 +168,9 @@ async def test_nobody_changes_what_was_decided(
 @pytest.mark.parametrize(
     "sql",
     [
-        "SELECT write_assessments('[]', '[]')",
-        "SELECT lock_profiles('[]')",
-        "SELECT read_profiles('{}')",
+        "SELECT write_assessments('{}', '{}', '{}')",
+        "SELECT lock_profiles('{}', '{}')",
+        "SELECT * FROM read_profiles('{}')",
         "INSERT INTO decision_fold (key, version, decision_id) VALUES ('a', 1, gen_random_uuid())",
         "UPDATE risk_profile SET version = version",
         "UPDATE risk_follower SET consumed = '3:3:'",

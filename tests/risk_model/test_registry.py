@@ -206,7 +206,7 @@ def test_a_new_customer_tops_up_and_pays_a_little_unasked(signed_here: Trained) 
     top_up = a_subject(operation="TOP_UP", amount_minor=100_00)
     first = assess([top_up], [{}], scorer, LIMITS)[0]
     row = first.profiles[0]
-    known = {row["key"]: Profile(row["version"], row["state"])}
+    known = {row.key: Profile(row.version, orjson.loads(row.state))}
     payment = later(top_up, 20, operation="PAY", amount_minor=30_00)
     second = assess([payment], [known], scorer, LIMITS)[0]
     assert [each.outcome for each in (first, second)] == ["ALLOW", "ALLOW"]
@@ -219,14 +219,14 @@ def test_a_burst_of_large_payments_is_not_let_through_and_says_why(signed_here: 
     known: dict[str, Profile] = {}
     for day in range(40):
         row = assess([later(subject, day * 86_400)], [known], scorer, LIMITS)[0].profiles[0]
-        known = {row["key"]: Profile(row["version"], row["state"])}
+        known = {row.key: Profile(row.version, orjson.loads(row.state))}
     outcomes, reasons = [], set()
     for step in range(6):
         burst = later(subject, 40 * 86_400 + 40_000 + step * 300, amount_minor=180_00)
         burst = replace(burst, merchant_id=a_subject().merchant_id)
         found = assess([burst], [known], scorer, LIMITS)[0]
         row = found.profiles[0]
-        known = {row["key"]: Profile(row["version"], row["state"])}
+        known = {row.key: Profile(row.version, orjson.loads(row.state))}
         outcomes.append(found.outcome)
         reasons.update(found.reason_codes)
     assert outcomes[-1] != "ALLOW"
