@@ -109,8 +109,12 @@ async def announce_all(hints: Mapping[str, Hint]) -> None:
     """Publish hints in one round trip. After a failure nothing is tried for a second, so that a
     Valkey that hangs costs next to nothing.
     """
-    hub = _hub
-    if hub is None or clock.monotonic_ms() < hub.silent_until_ms:
+    if _hub is not None:
+        await _send(_hub, hints)
+
+
+async def _send(hub: _Hub, hints: Mapping[str, Hint]) -> None:
+    if clock.monotonic_ms() < hub.silent_until_ms:
         return
     messages: dict[str, list[tuple[str, Hint]]] = {}
     for topic, hint in hints.items():
@@ -174,7 +178,7 @@ async def _stop(reader: _Reader) -> None:
 async def _flush(hub: _Hub) -> None:
     while hub.pending:
         hints, hub.pending = hub.pending, {}
-        await announce_all(hints)
+        await _send(hub, hints)
 
 
 async def _read(hub: _Hub, channel: str, reader: _Reader) -> None:

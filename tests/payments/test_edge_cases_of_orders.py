@@ -403,7 +403,7 @@ async def test_after_two_seconds_a_key_in_use_is_in_progress(world: World) -> No
             """INSERT INTO idempotency
                 (idempotency_id, principal, operation, key, input_hash, result)
             VALUES ($1, $2, 'PAY', $3, '', '{}')""",
-            uuid.UUID(key["idempotency_id"]),
+            key.idempotency_id,
             str(world.payer),
             request.idempotency_key,
         )
@@ -515,65 +515,61 @@ async def test_cancelling_a_payout_that_failed_at_once_says_that_it_has_ended(
     await world.assert_books()
 
 
-class OneCommit:
-    """Gathers the members of `count` callers and commits them in one call."""
+@pytest.fixture
+def commits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many members each commit had."""
+    sizes: list[int] = []
+    real = rounds.commit
 
-    def __init__(self, count: int) -> None:
-        self.count, self.real = count, rounds.commit
-        self.waiting: list[tuple[Member, asyncio.Future[Outcome]]] = []
-        self.sizes: list[int] = []
+    async def commit(members: list[Member]) -> list[Outcome]:
+        sizes.append(len(members))
+        return await real(members)
 
-    async def commit(self, members: list[Member]) -> list[Outcome]:
-        if self.sizes:
-            return await self.real(members)
-        future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        self.waiting.append((members[0], future))
-        if len(self.waiting) == self.count:
-            self.sizes.append(self.count)
-            outcomes = await self.real([member for member, _ in self.waiting])
-            for (_, each), outcome in zip(self.waiting, outcomes, strict=True):
-                each.set_result(outcome)
-        return [await future]
+    monkeypatch.setattr(rounds, "commit", commit)
+    return sizes
 
 
 async def test_of_64_payments_in_one_commit_the_one_without_funds_is_refused_alone(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: World, commits: list[int]
 ) -> None:
-    """Edge 78."""
+    """Edge 78: they arrive together; the refused one is committed again as FAILED, by itself."""
     payers = await customers(world, 63, 1_000)
-    gathered = OneCommit(64)
-    monkeypatch.setattr(rounds, "commit", gathered.commit)
     callers = [Principal("customer", payer) for payer in (*payers, world.payer_id)]
     async with asyncio.timeout(20):
         answers = await asyncio.gather(*(world.pay(1_000, caller=caller) for caller in callers))
-    assert gathered.sizes == [64]
+    assert commits == [64, 1]
     assert codes(answers) == {"": 63, "INSUFFICIENT_AVAILABLE": 1}
     assert answers[-1].order is not None
     assert answers[-1].order.state is OrderState.FAILED
-    commits = await world.database.fetch(
+    booked = await world.database.fetch(
         "SELECT DISTINCT transaction_id::text FROM entry WHERE kind = 'PAY_BOOKED'"
     )
-    assert len(commits) == 1
+    assert len(booked) == 1
+    kept = await world.database.fetch("SELECT state, count(*) FROM payment_order GROUP BY state")
+    assert dict(map(tuple, kept)) == {"SUCCEEDED": 63, "FAILED": 1}
     assert await world.available(AccountKind.MERCHANT_PENDING, world.shop_id) == 63 * 994
     await world.assert_books()
 
 
 async def test_refunds_of_many_orders_and_a_stale_one_commit_together(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: World, commits: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Edge 78, for what follows on an order: only the stale one reads again."""
     orders = [await paid(world, 100) for _ in range(8)]
-    gathered = OneCommit(8)
-    monkeypatch.setattr(rounds, "commit", gathered.commit)
-    tasks = [asyncio.create_task(world.refund(order_id, 100)) for order_id in orders[:7]]
-    while len(gathered.waiting) < 7:  # noqa: ASYNC110
-        await asyncio.sleep(0.01)
-    await world.database.fetch(
-        "UPDATE payment_order SET version = version + 1 WHERE order_id = $1", orders[0]
-    )
-    answers = await asyncio.gather(world.refund(orders[7], 100), *tasks)
+    commits.clear()
+    real = rounds.commit
+
+    async def commit(members: list[Member]) -> list[Outcome]:
+        if not commits:
+            await world.database.fetch(
+                "UPDATE payment_order SET version = version + 1 WHERE order_id = $1", orders[0]
+            )
+        return await real(members)
+
+    monkeypatch.setattr(rounds, "commit", commit)
+    answers = await asyncio.gather(*(world.refund(order_id, 100) for order_id in orders))
     assert codes(answers) == {"": 8}
-    assert gathered.sizes == [8]
+    assert commits == [8, 1]
     assert await world.available(AccountKind.MERCHANT_PENDING, world.shop_id) == 0
     await world.assert_books()
 

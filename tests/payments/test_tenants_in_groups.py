@@ -145,8 +145,13 @@ async def test_the_application_cannot_write_orders_or_run_as_poster(
         "INSERT INTO operation SELECT * FROM operation",
         "DELETE FROM payment_order",
         "SET ROLE purser_poster",
-        "SELECT write_effects('[]')",
-        "SELECT post_entries('[]')",
+        "SELECT write_effects('{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '[]')",
+        "SELECT write_rest('[]', '{}')",
+        "SELECT undo_members('{}', '{}', '{}', '{}', '{}')",
+        "SELECT post_members('{}', '{}', '{}', '{}', '{}')",
+        "SELECT post_entries('{}', '{}', '{}')",
+        "SELECT read_followed(NULL, true, '')",
+        "SELECT * FROM read_customers(ARRAY[]::uuid[])",
         "SELECT * FROM read_merchants(ARRAY[]::uuid[])",
     ):
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
