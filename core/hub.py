@@ -20,6 +20,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from core import clock
+from core.records import dumps
 
 log = logging.getLogger(__name__)
 ANNOUNCE_TIMEOUT_SECONDS = 0.5
@@ -122,7 +123,7 @@ async def _send(hub: _Hub, hints: Mapping[str, Hint]) -> None:
     try:
         async with asyncio.timeout(ANNOUNCE_TIMEOUT_SECONDS):
             for channel, message in messages.items():
-                await hub.redis.publish(channel, orjson.dumps(message))
+                await hub.redis.publish(channel, dumps(message))
     except (RedisError, OSError, TimeoutError) as error:
         hub.silent_until_ms = clock.monotonic_ms() + SILENCE_MS
         log.warning("hints dropped: %s", type(error).__name__)

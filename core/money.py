@@ -49,7 +49,11 @@ def positive(money: Money, field: tuple[str, ...] = ("amount",)) -> Money:
 
 def formatted(money: Money) -> str:
     """`Money(3000, "CNY")` → `"30.00"`; the sign stands in front."""
-    return f"{Decimal(money.amount_minor).scaleb(-exponent(money.currency)):f}"
+    places = exponent(money.currency)
+    if not places:
+        return str(money.amount_minor)
+    whole, rest = divmod(abs(money.amount_minor), 10**places)
+    return f"{'-' if money.amount_minor < 0 else ''}{whole}.{rest:0{places}d}"
 
 
 def minor_units(text: str, currency: str) -> int:

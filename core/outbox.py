@@ -14,6 +14,7 @@ import orjson
 
 from core import ids
 from core.phase import statement
+from core.records import dumps
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +44,7 @@ def row_of(event: Event, member: int | None = None, *, public: bool = False) -> 
         event.resource_id,
         event.resource_version,
         event.merchant_id,
-        orjson.dumps(event.customer_ids),
+        dumps(event.customer_ids),
         orjson.dumps(event.payload),
         event.job,
         event.delay_seconds,

@@ -25,10 +25,15 @@ _known_defaults: dict[type[Any], tuple[tuple[str, Any], ...]] = {}
 _known_readers: dict[type[Any], tuple[tuple[str, Callable[[Any], Any]], ...]] = {}
 
 
+def dumps(value: Any) -> bytes:
+    """JSON of values that may hold ids of the database driver."""
+    return orjson.dumps(value, default=str)
+
+
 def to_json(value: Any, *, sparse: bool = False) -> dict[str, Any]:
     """The dataclass as a JSON object with one member per field.
 
-    A `sparse` one, for orjson, leaves out what is as the class has it by default.
+    A `sparse` one, for `dumps`, leaves out what is as the class has it by default.
     """
     if sparse:
         return {
@@ -57,7 +62,7 @@ def row_maker(cls: type[Any], *documents: str) -> Callable[[Any], tuple[Any, ...
     def made(value: Any) -> tuple[Any, ...]:
         row = list(values(value))
         for place in places:
-            row[place] = orjson.dumps(row[place]) if row[place] else b"{}"
+            row[place] = dumps(row[place]) if row[place] else b"{}"
         return tuple(row)
 
     return made

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from enum import StrEnum
-from typing import Any, TypeVar
+from typing import Any
 
 import asyncpg
 import orjson
@@ -22,14 +22,12 @@ from core.errors import PurserError, error_of
 from core.outbox import Event, row_of
 from core.phase import statement
 from core.principal import Principal
-from core.records import from_json, row_maker, to_json
+from core.records import dumps, from_json, row_maker, to_json
 from payments.idempotency import Key
 from payments.values import Answer, Attempt, Challenge, Operation, Order
 from risk_model.assessment import DecisionRow, Profile, Written
 from wallet import ledger
 from wallet.ledger import Entry
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,7 +212,7 @@ def _result(effects: Effects) -> str:
     error = effects.refusal
     if error is not None:
         document["refusal"] = {"code": error.code, "message": error.message, "data": error.data}
-    return orjson.dumps(document).decode()
+    return dumps(document).decode()
 
 
 def _selector_row(selector: Selector) -> tuple[Any, ...]:
@@ -338,31 +336,33 @@ def _rest(place: int, done: Effects) -> dict[str, Any]:
 
 
 def _known(row: asyncpg.Record, selector: Selector) -> Known:
-    merchant, order = row["merchant"], row["order_row"]
-    operations, attempts = row["operations"], row["attempts"]
-    refund, challenge = row["refund_of_number"], row["challenge"]
-    stored_hash = row["stored_hash"]
+    merchant, stored_hash = row["merchant"], row["stored_hash"]
+    followed = orjson.loads(row["followed"]) if row["followed"] else _NOTHING
+    order, refund = followed["order"], followed["refund_of_number"]
+    challenge, balances = followed["challenge"], followed["balances"] or _NO_BALANCES
     return Known(
         now=row["now"],
         stored=(stored_hash, row["stored_result"]) if stored_hash else None,
         merchant=orjson.loads(merchant) if merchant else None,
         payer_status=row["payer_status"],
         payee_status=row["payee_status"],
-        order=from_json(Order, orjson.loads(order)) if order else None,
-        operations=_all(Operation, operations),
-        refund_of_number=from_json(Operation, orjson.loads(refund)) if refund else None,
-        attempts=_all(Attempt, attempts),
-        challenge=from_json(Challenge, orjson.loads(challenge)) if challenge else None,
+        order=from_json(Order, order) if order else None,
+        operations=tuple(from_json(Operation, each) for each in followed["operations"] or ()),
+        refund_of_number=from_json(Operation, refund) if refund else None,
+        attempts=tuple(from_json(Attempt, each) for each in followed["attempts"] or ()),
+        challenge=from_json(Challenge, challenge) if challenge else None,
         profiles=_profiles(row, selector.profile_keys),
-        pending_minor=row["pending_minor"],
-        available_minor=row["available_minor"],
-        fees_minor=row["fees_minor"],
+        pending_minor=balances.get("MERCHANT_PENDING", 0),
+        available_minor=balances.get("MERCHANT_AVAILABLE", 0),
+        fees_minor=balances.get("FEES", 0),
         passwordless_used_minor=row["passwordless_used_minor"],
     )
 
 
-def _all(value: type[T], text: str | None) -> tuple[T, ...]:
-    return tuple(from_json(value, row) for row in orjson.loads(text)) if text else ()
+_NO_BALANCES: dict[str, int] = {}
+_NOTHING: dict[str, Any] = dict.fromkeys(
+    ("order", "operations", "refund_of_number", "attempts", "challenge", "balances")
+)
 
 
 def _profiles(row: asyncpg.Record, keys: tuple[str, ...]) -> dict[str, Profile]:

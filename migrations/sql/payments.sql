@@ -28,10 +28,12 @@ CREATE INDEX payment_order_attention ON payment_order (updated_at) WHERE needs_a
 CREATE INDEX payment_order_unsettled ON payment_order (merchant_id, currency)
     WHERE settlement_progress = 'ELIGIBLE';
 
+-- No foreign key to the order: commit_group(), the only writer, has inserted or locked it.
 ALTER TABLE operation
-    ADD CONSTRAINT operation_of_order FOREIGN KEY (order_id) REFERENCES payment_order,
-    ADD CONSTRAINT operation_number UNIQUE (merchant_id, type, operation_number),
     ADD CONSTRAINT operation_amount CHECK (amount_minor >= 0 AND fee_minor >= 0);
+-- An operation that opens an order has the order's own number, which is unique there.
+CREATE UNIQUE INDEX operation_number ON operation (merchant_id, type, operation_number)
+    WHERE type NOT IN ('PAY', 'TOP_UP', 'TRANSFER', 'PAYOUT');
 CREATE INDEX operation_by_order ON operation (order_id);
 CREATE INDEX operation_unresolved ON operation (next_check_at)
     WHERE state IN ('CREATED', 'SUBMITTED', 'PENDING', 'UNKNOWN');

@@ -44,7 +44,6 @@ ALTER TABLE decision_fold
     ALTER COLUMN fold_id DROP DEFAULT,
     ALTER COLUMN fold_id ADD GENERATED ALWAYS AS IDENTITY,
     ADD CONSTRAINT decision_fold_step UNIQUE (key, version),
-    ADD CONSTRAINT decision_fold_decision FOREIGN KEY (decision_id) REFERENCES decision,
     ADD CONSTRAINT decision_fold_label FOREIGN KEY (label_id) REFERENCES label,
     ADD CONSTRAINT decision_fold_once UNIQUE NULLS NOT DISTINCT (decision_id, key, label_id);
 

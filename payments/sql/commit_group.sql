@@ -345,8 +345,10 @@ $$
 #variable_conflict use_column
 DECLARE
     subscribers uuid[];
+    follows constant boolean := EXISTS (
+        SELECT FROM unnest(members) AS m WHERE m.expected_version IS NOT NULL);
 BEGIN
-    IF EXISTS (SELECT FROM unnest(members) AS m WHERE m.expected_version IS NOT NULL) THEN
+    IF follows THEN
         UPDATE payment_order o SET
             version = r.version, state = r.state,
             authorized_minor = r.authorized_minor, capture_pending_minor = r.capture_pending_minor,
@@ -371,12 +373,20 @@ BEGIN
     INSERT INTO operation
     SELECT (each.r).* FROM (
         SELECT operations[i] AS r FROM generate_subscripts(operation_members, 1) AS i
-        WHERE alive[operation_members[i]] OFFSET 0) AS each
-    ON CONFLICT (operation_id) DO UPDATE SET
-        state = excluded.state, fee_minor = excluded.fee_minor, reason = excluded.reason,
-        approval = excluded.approval, next_check_at = excluded.next_check_at,
-        checks_count = excluded.checks_count, submitted_at = excluded.submitted_at,
-        updated_at = excluded.updated_at;
+        WHERE alive[operation_members[i]]
+          AND (members[operation_members[i]]).expected_version IS NULL OFFSET 0) AS each;
+    IF follows THEN
+        INSERT INTO operation
+        SELECT (each.r).* FROM (
+            SELECT operations[i] AS r FROM generate_subscripts(operation_members, 1) AS i
+            WHERE alive[operation_members[i]]
+              AND (members[operation_members[i]]).expected_version IS NOT NULL OFFSET 0) AS each
+        ON CONFLICT (operation_id) DO UPDATE SET
+            state = excluded.state, fee_minor = excluded.fee_minor, reason = excluded.reason,
+            approval = excluded.approval, next_check_at = excluded.next_check_at,
+            checks_count = excluded.checks_count, submitted_at = excluded.submitted_at,
+            updated_at = excluded.updated_at;
+    END IF;
 
     IF cardinality(decisions) + cardinality(profiles) > 0 THEN
         PERFORM write_assessments(decisions, profiles, alive);

@@ -1,26 +1,24 @@
 -- What hangs on an order, and, for a member that follows on it, its merchant's balances.
-CREATE OR REPLACE FUNCTION read_followed(o payment_order, follows boolean, number text)
-RETURNS TABLE (
-    order_row json, operations json, refund_of_number json, attempts json, challenge json,
-    pending_minor bigint, available_minor bigint, fees_minor bigint)
+CREATE OR REPLACE FUNCTION read_followed(o payment_order, follows boolean, number text) RETURNS json
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, public SET enable_seqscan = off AS
 $$
-    SELECT to_json(o),
-           (SELECT json_agg(to_json(p) ORDER BY p.created_at, p.operation_id)
+    SELECT json_build_object(
+        'order', o,
+        'operations', (
+            SELECT json_agg(to_json(p) ORDER BY p.created_at, p.operation_id)
             FROM operation p WHERE p.order_id = o.order_id),
-           (SELECT to_json(p) FROM operation p
+        'refund_of_number', (
+            SELECT to_json(p) FROM operation p
             WHERE p.merchant_id = o.merchant_id AND p.type = 'REFUND' AND p.operation_number = number),
-           (SELECT json_agg(to_json(a) ORDER BY a.created_at, a.attempt_id)
+        'attempts', (
+            SELECT json_agg(to_json(a) ORDER BY a.created_at, a.attempt_id)
             FROM attempt a WHERE a.order_id = o.order_id),
-           (SELECT to_json(c) FROM challenge c WHERE c.order_id = o.order_id
+        'challenge', (
+            SELECT to_json(c) FROM challenge c WHERE c.order_id = o.order_id
             ORDER BY c.created_at DESC LIMIT 1),
-           books.pending_minor, books.available_minor, books.fees_minor
-    FROM (
-        SELECT max(r.available_minor) FILTER (WHERE r.kind = 'MERCHANT_PENDING') AS pending_minor,
-               max(r.available_minor) FILTER (WHERE r.kind = 'MERCHANT_AVAILABLE') AS available_minor,
-               max(r.available_minor) FILTER (WHERE r.kind = 'FEES') AS fees_minor
-        FROM read_merchant_accounts(CASE WHEN follows THEN o.merchant_id END, o.currency) AS r
-    ) AS books
+        'balances', (
+            SELECT json_object_agg(r.kind, r.available_minor)
+            FROM read_merchant_accounts(CASE WHEN follows THEN o.merchant_id END, o.currency) AS r))
 $$;
 
 -- All that the members of a group need to decide, in one statement without locks. Nothing read here is
@@ -37,8 +35,7 @@ CREATE OR REPLACE FUNCTION read_group(
 RETURNS TABLE (
     now timestamptz, stored_hash text, stored_result text, merchant json, payer_status text, payee_status text,
     own_version bigint, own_state text, shared_version bigint, shared_state text,
-    passwordless_used_minor bigint, order_row json, operations json, refund_of_number json,
-    attempts json, challenge json, pending_minor bigint, available_minor bigint, fees_minor bigint)
+    passwordless_used_minor bigint, followed json)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, public
 SET enable_seqscan = off SET enable_mergejoin = off AS
 $$
@@ -79,9 +76,9 @@ $$
     )
     SELECT purser_now(), i.input_hash, i.result, seller.party, payer.status, payee.status,
            own.version, own.state, shared.version, shared.state,
-           coalesce(used.used_minor, 0), follow.order_row, follow.operations, follow.refund_of_number,
-           follow.attempts, follow.challenge, coalesce(follow.pending_minor, 0),
-           coalesce(follow.available_minor, 0), coalesce(follow.fees_minor, 0)
+           coalesce(used.used_minor, 0),
+           CASE WHEN m.found_id IS NOT NULL
+                THEN read_followed(m.found, m.order_id IS NOT NULL, m.refund_number) END
     FROM placed AS m
     LEFT JOIN idempotency i ON i.idempotency_id = m.idempotency_id AND i.principal = m.principal
     LEFT JOIN merchants AS seller ON seller.merchant_id = m.seller_id
@@ -93,8 +90,6 @@ $$
     LEFT JOIN passwordless_use used
         ON m.kind = 'customer' AND used.customer_id = m.id AND used.currency = m.currency
            AND used.used_on = (purser_now() AT TIME ZONE 'UTC')::date
-    LEFT JOIN LATERAL read_followed(m.found, m.order_id IS NOT NULL, m.refund_number) AS follow
-        ON m.found_id IS NOT NULL
     ORDER BY m.n
 $$;
 

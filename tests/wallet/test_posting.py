@@ -269,3 +269,14 @@ async def test_an_overdraft_that_escaped_the_judge_meets_the_tables_own_check(bo
         await books.database.fetch(
             "UPDATE account SET debits_posted = 101 WHERE account_id = $1", payer.wallet.account_id
         )
+
+
+async def test_a_posting_is_in_the_currency_of_both_its_accounts(books):
+    """No foreign key says so: the one function that writes postings does."""
+    payer, merchant = await books.funded_customer(100), Merchant()
+    dollars = account(AccountKind.MERCHANT_PENDING, uuid.uuid4(), "USD")
+    with pytest.raises(asyncpg.ForeignKeyViolationError):
+        await books.post(entry(Post(payer.wallet, dollars, 1)))
+    with pytest.raises(asyncpg.ForeignKeyViolationError):
+        await books.post(entry(Post(dollars, merchant.pending, 1)))
+    await books.assert_proven()

@@ -66,6 +66,21 @@ async def kinds_found(**expected):
             {"BALANCE_DIFFERS", "CONTENT_DIFFERS", "BLOCK_DIFFERS"},
         ),
         (
+            "UPDATE posting SET currency = 'USD' WHERE sequence = 2 AND line = 1",
+            {"ACCOUNT_DIFFERS", "CONTENT_DIFFERS", "BLOCK_DIFFERS"},
+        ),
+        (
+            "UPDATE posting SET debit_account_id = gen_random_uuid()"
+            " WHERE sequence = 2 AND line = 1",
+            {
+                "ACCOUNT_DIFFERS",
+                "BALANCE_DIFFERS",
+                "CURRENCY_UNBALANCED",
+                "CONTENT_DIFFERS",
+                "BLOCK_DIFFERS",
+            },
+        ),
+        (
             "UPDATE entry SET kind = 'OTHER' WHERE sequence = 3",
             {"CONTENT_DIFFERS", "BLOCK_DIFFERS"},
         ),

@@ -20,7 +20,7 @@ SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS
 $$
     SELECT leg.ordinal, coalesce(a.owner_kind, described.owner_kind),
            coalesce(a.owner_id, described.owner_id), leg.action IN ('POST_HOLD', 'VOID_HOLD')
-    FROM unnest(legs) AS leg
+    FROM (SELECT DISTINCT l.ordinal, l.action, l.hold_id, l.debit_account_id FROM unnest(legs) AS l) AS leg
     LEFT JOIN hold h ON h.hold_id = leg.hold_id AND leg.debit_account_id IS NULL
     LEFT JOIN account a ON a.account_id = coalesce(leg.debit_account_id, h.debit_account_id)
     LEFT JOIN LATERAL (

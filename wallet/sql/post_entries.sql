@@ -36,6 +36,7 @@ DECLARE
     drains bigint[];            -- the most that each could lose here
     in_place boolean[];         -- which are locked and written here; the others are buffered
     missing boolean;
+    mixed boolean;
     frozen_found boolean;
     lock_ids uuid[];
     floors bigint[];            -- what each of the locked has available, where it can run dry
@@ -91,14 +92,16 @@ BEGIN
                array_agg(t.drain ORDER BY t.account_id),
                array_agg(t.in_place ORDER BY t.account_id),
                array_agg(t.account_id ORDER BY t.account_id) FILTER (WHERE t.in_place),
-               bool_or(t.missing), bool_or(t.frozen)
-        INTO account_ids, drains, in_place, lock_ids, missing, frozen_found
+               bool_or(t.missing), bool_or(t.frozen), bool_or(t.mixed)
+        INTO account_ids, drains, in_place, lock_ids, missing, frozen_found, mixed
         FROM (
             SELECT touched.account_id, drained.drain, a.frozen OR a.credits_frozen AS frozen,
                    NOT a.buffered OR touched.held OR a.has_floor AND drained.drain > 0 AS in_place,
-                   a.account_id IS NULL AS missing
+                   a.account_id IS NULL AS missing,
+                   touched.currency <> a.currency OR touched.last_currency <> a.currency AS mixed
             FROM (SELECT side.account_id, sum(side.debit_minor)::bigint AS debits_minor,
-                         sum(side.credit_minor)::bigint AS credits_minor, bool_or(side.held) AS held
+                         sum(side.credit_minor)::bigint AS credits_minor, bool_or(side.held) AS held,
+                         min(leg.currency) AS currency, max(leg.currency) AS last_currency
                   FROM unnest(legs) AS leg
                   CROSS JOIN LATERAL (VALUES
                       (leg.debit_account_id, leg.amount_minor, 0, leg.action <> 'POST'),
@@ -113,6 +116,10 @@ BEGIN
         EXIT WHEN NOT coalesce(missing, false);
         PERFORM open_accounts(accounts, account_ids);
     END LOOP;
+    IF coalesce(mixed, false) THEN
+        RAISE EXCEPTION 'a posting in another currency than its account'
+            USING ERRCODE = 'foreign_key_violation';
+    END IF;
 
     SELECT array_agg(CASE WHEN a.has_floor THEN account_available(a) END ORDER BY a.account_id),
            coalesce(bool_or(a.buffered), false),

@@ -95,7 +95,7 @@ BEGIN
 END
 $$;
 
--- A posting without its entry.
+-- A posting without its entry, or without its accounts in its currency.
 CREATE OR REPLACE FUNCTION verify_postings(findings_max integer)
 RETURNS TABLE (finding text, subject text, detail text)
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, public AS
@@ -103,10 +103,17 @@ $$
 BEGIN
     PERFORM require_auditor();
     RETURN QUERY
-    SELECT 'ENTRY_MISSING', p.sequence::text, format('posting %s of %s', p.line, p.amount_minor)
-    FROM posting p
-    WHERE NOT EXISTS (SELECT FROM entry e WHERE e.sequence = p.sequence)
-    LIMIT findings_max;
+    (SELECT 'ENTRY_MISSING', p.sequence::text, format('posting %s of %s', p.line, p.amount_minor)
+     FROM posting p
+     WHERE NOT EXISTS (SELECT FROM entry e WHERE e.sequence = p.sequence)
+     LIMIT findings_max)
+    UNION ALL
+    (SELECT 'ACCOUNT_DIFFERS', p.sequence::text, format('posting %s in %s', p.line, p.currency)
+     FROM posting p
+     LEFT JOIN account debit ON debit.account_id = p.debit_account_id AND debit.currency = p.currency
+     LEFT JOIN account credit ON credit.account_id = p.credit_account_id AND credit.currency = p.currency
+     WHERE debit.account_id IS NULL OR credit.account_id IS NULL
+     LIMIT findings_max);
 END
 $$;
 
@@ -199,7 +206,7 @@ $$;
 -- Each event belongs to the first checkpoint that sees it; from there on the sums only grow.
 CREATE OR REPLACE FUNCTION verify_checkpoints(findings_max integer)
 RETURNS TABLE (finding text, subject text, detail text)
-LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, public AS
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, public SET enable_seqscan = off AS
 $$
 BEGIN
     PERFORM require_auditor();
@@ -209,19 +216,20 @@ BEGIN
                array_agg(pg_snapshot_xmax(c.snapshot) ORDER BY pg_snapshot_xmax(c.snapshot), c.number) AS ends,
                array_agg(c.number ORDER BY pg_snapshot_xmax(c.snapshot), c.number) AS numbers
         FROM account_checkpoint c GROUP BY c.account_id
+    ), placed AS MATERIALIZED (
+        -- A binary search finds the first that may have seen it; the long arrays stay behind here.
+        SELECT b.account_id, e.*, b.numbers[width_bucket(e.transaction_id, b.ends) + 1] AS number
+        FROM bounds b CROSS JOIN LATERAL account_events(b.account_id, 0, 9223372036854775807) AS e
     ), seen AS MATERIALIZED (
-        -- A binary search finds the first that may have seen it. Where it had not, it was in progress then.
-        SELECT b.account_id, e.*, CASE
-                   WHEN pg_visible_in_snapshot(e.transaction_id, likely.snapshot) THEN likely.number
-                   ELSE (SELECT c.number FROM account_checkpoint c
-                         WHERE c.account_id = b.account_id
-                           AND pg_snapshot_xmax(c.snapshot) > e.transaction_id
-                           AND pg_visible_in_snapshot(e.transaction_id, c.snapshot)
-                         ORDER BY pg_snapshot_xmax(c.snapshot), c.number LIMIT 1) END AS number
-        FROM bounds b
-        CROSS JOIN LATERAL account_events(b.account_id, 0, 9223372036854775807) AS e
-        JOIN account_checkpoint likely ON likely.account_id = b.account_id
-            AND likely.number = b.numbers[width_bucket(e.transaction_id, b.ends) + 1]
+        SELECT p.account_id, p.sequence, p.recorded_at, p.debit_minor, p.credit_minor, p.held_minor, CASE
+                   WHEN pg_visible_in_snapshot(p.transaction_id, c.snapshot) THEN p.number
+                   -- It was in progress then.
+                   ELSE (SELECT later.number FROM account_checkpoint later
+                         WHERE later.account_id = p.account_id
+                           AND pg_snapshot_xmax(later.snapshot) > p.transaction_id
+                           AND pg_visible_in_snapshot(p.transaction_id, later.snapshot)
+                         ORDER BY pg_snapshot_xmax(later.snapshot), later.number LIMIT 1) END AS number
+        FROM placed p JOIN account_checkpoint c ON c.account_id = p.account_id AND c.number = p.number
     ), summed AS (
         SELECT s.account_id, s.number, sum(s.debit_minor) AS debits_minor, sum(s.credit_minor) AS credits_minor,
                sum(s.held_minor) AS held_minor, max(s.sequence) AS last_sequence,
