@@ -191,7 +191,8 @@ async def entries(world: World) -> Counter[str]:
     """How many journal entries the order of each key has."""
     rows = await world.database.fetch(
         """SELECT i.key, count(e.entry_id) FROM idempotency i
-        LEFT JOIN entry e ON e.order_id = (i.result #>> '{order,order_id}')::uuid GROUP BY i.key"""
+        LEFT JOIN entry e ON e.order_id = (i.result::jsonb #>> '{order,order_id}')::uuid
+        GROUP BY i.key"""
     )
     return Counter(dict(map(tuple, rows)))
 
