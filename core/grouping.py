@@ -70,6 +70,16 @@ class Grouping(Generic[Item, Result]):
         Raises `ServerBusy` when too many wait already or its turn did not come in two seconds:
         then nothing has happened. A caller that is cancelled leaves the queue; what runs, runs on.
         """
+        return await self._added(item)
+
+    def put(self, item: Item) -> None:
+        """The same for whom nobody waits; what becomes of it is not told."""
+        try:
+            self._added(item).add_done_callback(_forgotten)
+        except ServerBusy:
+            return
+
+    def _added(self, item: Item) -> asyncio.Future[Result]:
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
             self._begin(loop)
@@ -84,7 +94,7 @@ class Grouping(Generic[Item, Result]):
         )
         self._waiting.append(call)
         self._start_soon()
-        return await call.future
+        return call.future
 
     @property
     def waiting_count(self) -> int:
@@ -101,7 +111,10 @@ class Grouping(Generic[Item, Result]):
 
     def _start_soon(self) -> None:
         """Start a group at the end of this turn of the loop, with all that arrive in it."""
-        if self._starting or not self._may_start():
+        if self._starting:
+            return
+        if not self._may_start():
+            self._expire_later()
             return
         assert self._loop is not None
         self._starting = True
@@ -121,8 +134,7 @@ class Grouping(Generic[Item, Result]):
             task = self._loop.create_task(self._run(group), context=contextvars.Context())
             self._running.add(task)
             task.add_done_callback(self._running.discard)
-        if self._waiting and self._expiry is None:
-            self._expiry = self._loop.call_at(self._waiting[0].expires_at, self._expire)
+        self._expire_later()
 
     def _gathered(self) -> list[_Call[Item, Result]]:
         """The next members in order of arrival; whose claims are taken keeps its place."""
@@ -153,6 +165,8 @@ class Grouping(Generic[Item, Result]):
         results: Sequence[Result | BaseException]
         try:
             results = await self.batch([call.item for call in group])
+            if len(results) != len(group):
+                raise RuntimeError("a batch answers each of its members")
         except BaseException as error:
             results = [error] * len(group)
             if not isinstance(error, Exception):
@@ -174,6 +188,11 @@ class Grouping(Generic[Item, Result]):
             self._stalled_count += 1
             self._start()
 
+    def _expire_later(self) -> None:
+        if self._waiting and self._expiry is None:
+            assert self._loop is not None
+            self._expiry = self._loop.call_at(self._waiting[0].expires_at, self._expire)
+
     def _expire(self) -> None:
         """Turn away those whose turn did not come; the oldest stand in front."""
         self._expiry = None
@@ -183,8 +202,7 @@ class Grouping(Generic[Item, Result]):
             call = self._waiting.popleft()
             if not call.future.done():
                 call.future.set_exception(ServerBusy())
-        if self._waiting:
-            self._expiry = self._loop.call_at(self._waiting[0].expires_at, self._expire)
+        self._expire_later()
 
 
 def _answer(group: list[_Call[Item, Result]], results: Sequence[Result | BaseException]) -> None:
@@ -197,3 +215,8 @@ def _answer(group: list[_Call[Item, Result]], results: Sequence[Result | BaseExc
             call.future.cancel()
         else:
             call.future.set_result(result)
+
+
+def _forgotten(future: asyncio.Future[Result]) -> None:
+    if not future.cancelled():
+        future.exception()
