@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import uuid
+from collections import OrderedDict
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -19,6 +21,7 @@ from jose.exceptions import JOSEError
 
 from core import clock, configuration, ids
 from core.errors import Unauthenticated
+from core.grouping import Grouping
 from core.phase import statement
 from core.principal import Principal
 from identity import signing_keys
@@ -29,6 +32,7 @@ TOKEN_TYPE = "at+jwt"
 ACCESS_SECONDS = 600
 LEEWAY_SECONDS = 30
 TOKEN_LENGTH_MAX = 8_192
+REMEMBERED_MAX = 16_384
 RELOAD_MS = 60_000
 RELOAD_FOR_UNKNOWN_MS = 1_000
 OPTIONS = {f"require_{claim}": True for claim in ("exp", "iat", "aud", "iss", "sub", "jti")} | {
@@ -51,6 +55,19 @@ class _Keys:
 
 
 _keys: _Keys | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Remembered:
+    """What a token was verified to say, by which key and under which configuration."""
+
+    caller: Caller
+    kid: str
+    configuration: configuration.Configuration
+
+
+_remembered: OrderedDict[bytes, _Remembered] = OrderedDict()
+"""Verified tokens by their digest, the one used last at the end."""
 
 
 async def issue_access(
@@ -84,10 +101,24 @@ async def verify_access(token: str) -> Caller:
     """Who the token stands for. Raises `Unauthenticated`, always the same, for anything but a live
     one.
     """
-    if len(token) > TOKEN_LENGTH_MAX or not _is_canonical(token):
+    if len(token) > TOKEN_LENGTH_MAX:
+        raise Unauthenticated()
+    digest = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
+    caller = await _verified_before(digest)
+    if caller is None:
+        caller = await _verified(token, digest)
+    if not await _logins.join(caller):
+        raise Unauthenticated()
+    return caller
+
+
+async def _verified(token: str, digest: bytes) -> Caller:
+    """The caller of a token whose signature and claims are right; remembered for its short life."""
+    if not _is_canonical(token):
         raise Unauthenticated()
     try:
-        key = await _key_named_by(jwt.get_unverified_header(token))
+        header = jwt.get_unverified_header(token)
+        key = await _key_named_by(header)
         claims = jwt.decode(
             token,
             key,
@@ -99,10 +130,28 @@ async def verify_access(token: str) -> Caller:
         caller = _caller(claims)
     except (JOSEError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
         raise Unauthenticated() from None
-    principal = caller.principal
-    if not await _login_is_live(caller.login_id, principal):
-        raise Unauthenticated()
+    _remembered[digest] = _Remembered(caller, header["kid"], configuration.current())
+    while len(_remembered) > REMEMBERED_MAX:
+        _remembered.popitem(last=False)
     return caller
+
+
+async def _verified_before(digest: bytes) -> Caller | None:
+    """The caller of a token that was verified a moment ago, by a key that is still good."""
+    found = _remembered.get(digest)
+    if found is None:
+        return None
+    expires_at = found.caller.expires_at
+    if (
+        found.configuration is configuration.current()
+        and found.kid in (await _live_keys()).verifying
+        and expires_at is not None
+        and clock.now() < expires_at + timedelta(seconds=LEEWAY_SECONDS)
+    ):
+        _remembered.move_to_end(digest)
+        return found.caller
+    del _remembered[digest]
+    return None
 
 
 async def jwks() -> dict[str, list[dict[str, str]]]:
@@ -182,12 +231,22 @@ def _caller(claims: dict[str, Any]) -> Caller:
     )
 
 
-async def _login_is_live(login_id: uuid.UUID | None, principal: Principal) -> bool:
-    """Asked for each token: a logout, a reset or a reuse ends all tokens of a login at once."""
+async def _are_live(callers: list[Caller]) -> list[bool | Exception]:
+    """Asked for each token at each request, for all requests that wait together: a logout, a reset
+    or a reuse ends all tokens of a login at once.
+    """
     rows = await statement(
-        "SELECT login_is_live($1, $2, $3)", login_id, principal.kind, principal.id, writes=False
+        "SELECT * FROM live_logins($1, $2, $3)",
+        [caller.login_id for caller in callers],
+        [caller.principal.kind for caller in callers],
+        [caller.principal.id for caller in callers],
+        writes=False,
     )
-    return bool(rows[0][0])
+    live = {row[0] for row in rows}
+    return [place in live for place in range(1, len(callers) + 1)]
+
+
+_logins: Grouping[Caller, bool] = Grouping(_are_live)
 
 
 async def _live_keys() -> _Keys:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from functools import lru_cache
@@ -13,7 +12,7 @@ from strawberry.extensions import ParserCache, SchemaExtension, ValidationCache
 
 from core import configuration
 from core.errors import ServerBusy
-from resolvers import guard, throttle
+from resolvers import throttle
 from resolvers.context import RequestContext
 from resolvers.throttle import ANONYMOUS, SIGNED_IN
 from schema.cost import COST_MAX, actual_cost, requested_cost
@@ -85,10 +84,7 @@ class Costs(SchemaExtension):
         data = getattr(execution.result, "data", None)
         actual = requested if data is None else min(requested, actual_cost(operation, data))
         if actual < requested and available is not None:
-            # Nobody waits for what is given back.
-            guard.keep(
-                asyncio.create_task(throttle.take(context.client, bucket, actual - requested))
-            )
+            throttle.give_back(context.client, bucket, requested - actual)
             available = min(bucket.maximum, available + requested - actual)
         self._cost = {
             "requested": requested,

@@ -12,27 +12,37 @@ from dataclasses import dataclass
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from core.errors import Throttled
+from core.errors import ServerBusy, Throttled
+from core.grouping import Grouping
 
 log = logging.getLogger(__name__)
 
 TIMEOUT_SECONDS = 0.25
-PREFIX = "cost:"
+PREFIX = "points:"
 
 TAKE = """
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000
-local bucket = redis.call('HMGET', KEYS[1], 'available', 'at')
-local maximum, rate, cost = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
-local available = tonumber(bucket[1]) or maximum
-available = math.min(maximum, available + rate * math.max(0, now - (tonumber(bucket[2]) or now)))
-local taken = cost <= available
-if taken then available = math.min(maximum, available - cost) end
-redis.call('HSET', KEYS[1], 'available', tostring(available), 'at', tostring(now))
-redis.call('EXPIRE', KEYS[1], math.ceil(maximum / rate) + 1)
-return {taken and 1 or 0, math.floor(available)}
+local answers = {}
+for place, key in ipairs(KEYS) do
+    local maximum, rate = tonumber(ARGV[3 * place - 2]), tonumber(ARGV[3 * place - 1])
+    local cost = tonumber(ARGV[3 * place])
+    local available, at = maximum, now
+    local stored = redis.call('GET', key)
+    if stored then
+        local first, second = string.match(stored, '^(%S+) (%S+)$')
+        available, at = tonumber(first), tonumber(second)
+    end
+    available = math.min(maximum, available + rate * math.max(0, now - at))
+    local taken = cost <= available
+    if taken then available = math.min(maximum, available - cost) end
+    local text = string.format('%.6f %.6f', available, now)
+    redis.call('SET', key, text, 'EX', math.ceil(maximum / rate) + 1)
+    answers[2 * place - 1], answers[2 * place] = taken and 1 or 0, math.floor(available)
+end
+return answers
 """
-"""The clock is Valkey's own. A negative cost gives points back."""
+"""For all that take at the same time. The clock is Valkey's own. A negative cost gives back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +80,36 @@ async def take(client: str, bucket: Bucket, cost: int) -> int | None:
     if _redis is None:
         return None
     try:
-        taken, available = await _redis.eval(  # type: ignore[misc]
-            TAKE, 1, PREFIX + client, bucket.maximum, bucket.restore_rate, cost
-        )
-    except (RedisError, OSError, TimeoutError) as error:
-        log.warning("cost of %s not counted: %s", client, type(error).__name__)
+        taken, available = await _takers.join((client, bucket, cost))
+    except ServerBusy:
         return None
     if not taken:
-        raise Throttled(cost=cost, available=int(available))
-    return int(available)
+        if available is not None:
+            raise Throttled(cost=cost, available=available)
+        return None
+    return available
+
+
+def give_back(client: str, bucket: Bucket, points: int) -> None:
+    """Return points that were taken and not used. Nobody waits for it."""
+    if _redis is not None:
+        _takers.put((client, bucket, -points))
+
+
+async def _take_together(
+    takers: list[tuple[str, Bucket, int]],
+) -> list[tuple[bool, int | None] | Exception]:
+    assert _redis is not None
+    arguments = [
+        each for _, bucket, cost in takers for each in (bucket.maximum, bucket.restore_rate, cost)
+    ]
+    keys = [PREFIX + client for client, _, _ in takers]
+    try:
+        found = await _redis.eval(TAKE, len(keys), *keys, *arguments)  # type: ignore[misc]
+    except (RedisError, OSError, TimeoutError) as error:
+        log.warning("the cost of %d not counted: %s", len(takers), type(error).__name__)
+        return [(False, None)] * len(takers)
+    return [(bool(taken), int(left)) for taken, left in zip(found[::2], found[1::2], strict=True)]
+
+
+_takers: Grouping[tuple[str, Bucket, int], tuple[bool, int | None]] = Grouping(_take_together)

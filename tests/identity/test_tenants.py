@@ -17,7 +17,7 @@ LOOK_UPS = {
     "find_customer_id",
     "find_operator_id",
     "find_merchant_key",
-    "login_is_live",
+    "live_logins",
     "find_refresh_login",
     "find_payee",
     "merchant_names",
@@ -151,7 +151,7 @@ async def test_the_catalogue_says_the_same(database: Any) -> None:
     for row in functions:
         assert row["prosecdef"]
         assert row["owner"] == "purser_lookup"
-        assert row["proconfig"] == ["search_path=pg_catalog, public"]
+        assert row["proconfig"][0] == "search_path=pg_catalog, public"
         grantees = {entry.split("=")[0] for entry in row["proacl"].strip("{}").split(",")}
         assert grantees == {"purser_lookup", "purser_app"}
     role = await database.fetch("SELECT * FROM pg_roles WHERE rolname = 'purser_lookup'")

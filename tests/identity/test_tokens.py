@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
     load_der_private_key,
 )
-from jose import jwk, jwt
+from jose import JWTError, jwk, jwt
 
 from core import clock
 from core import configuration as installed
@@ -225,6 +225,63 @@ async def test_a_token_expires_after_ten_minutes(
         )
     assert expires_at - issued_early.replace(microsecond=0) == timedelta(minutes=10)
     assert await accepted(token) is None
+
+
+async def test_a_token_that_was_verified_before_expires_all_the_same(
+    person: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise JWTError
+
+    token = person.tokens.access_token
+    assert await accepted(token)
+    monkeypatch.setattr(tokens.jwt, "decode", refuse)
+    assert await accepted(token)  # It is not verified again.
+    late = clock.now() + timedelta(seconds=tokens.ACCESS_SECONDS + tokens.LEEWAY_SECONDS + 1)
+    monkeypatch.setattr(clock, "now", lambda: late)
+    assert await accepted(token) is None
+
+
+async def test_a_token_that_was_verified_before_is_judged_anew_by_another_configuration(
+    person: Any, configuration: Configuration
+) -> None:
+    token = person.tokens.access_token
+    assert await accepted(token)
+    installed.install(replace(configuration, token_audience="somebody else"))
+    assert await accepted(token) is None
+
+
+async def test_of_many_tokens_asked_together_each_gets_its_own_answer(person: Any) -> None:
+    """The ended login dies in the middle of its neighbours."""
+    alive = [person.tokens.access_token]
+    for _ in range(3):
+        token, _ = await tokens.issue_access(
+            person.tokens.principal, login_id=person.tokens.login_id, scopes=frozenset({"customer"})
+        )
+        alive.append(token)
+    dead, _ = await tokens.issue_access(
+        person.tokens.principal, login_id=uuid.uuid4(), scopes=frozenset({"customer"})
+    )
+    foreign, _ = await tokens.issue_access(
+        customer(uuid.uuid4()), login_id=person.tokens.login_id, scopes=frozenset({"customer"})
+    )
+    asked = [alive[0], dead, *alive[1:3], foreign, alive[3]]
+    for _ in range(2):  # The second time from memory.
+        found = await asyncio.gather(*map(accepted, asked))
+        assert [each is not None for each in found] == [True, False, True, True, False, True]
+
+
+async def test_what_is_remembered_of_tokens_is_bounded(
+    person: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokens, "REMEMBERED_MAX", 4)
+    for _ in range(9):
+        token, _ = await tokens.issue_access(
+            person.tokens.principal, login_id=person.tokens.login_id, scopes=frozenset({"customer"})
+        )
+        assert await accepted(token)
+    assert len(tokens._remembered) <= 4
+    assert token.encode() not in repr(tokens._remembered).encode()
 
 
 async def test_two_signing_keys_verify_while_one_signs(person: Any) -> None:
