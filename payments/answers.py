@@ -6,10 +6,11 @@ for. An answer that is not understood changes nothing, and a known result is nev
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from channels.contract import ChannelProfile, InstructionKind, Result, ResultKind
+from core.records import changed
 from payments import update
 from payments.product import Event, Product
 from payments.states import (
@@ -63,7 +64,7 @@ def answered(
     change = _judged(here, result, product, profile, now)
     if change.operation.state not in UNRESOLVED and change.order.needs_attention in UNANSWERED:
         # Whoever was called because nobody answered has nothing left to look at.
-        change = replace(change, order=replace(change.order, needs_attention=None))
+        change = changed(change, order=changed(change.order, needs_attention=None))
     return change
 
 
@@ -90,7 +91,7 @@ def _answered_success(here: Change, result: Result, product: Product, now: datet
     amount = order.amount_minor if result.amount_minor is None else result.amount_minor
     same = amount == order.amount_minor and result.currency in (None, order.currency)
     if operation.state is OperationState.SUCCEEDED:
-        return replace(here, outcome="ALREADY_PROCESSED" if same else "INCORRECT_DETAILS")
+        return changed(here, outcome="ALREADY_PROCESSED" if same else "INCORRECT_DETAILS")
     if not same:
         return _conflicted(here, amount, result.currency, now)
     if order.payout_progress in (PayoutProgress.CANCELLED, PayoutProgress.RETURNED):
@@ -103,7 +104,7 @@ def _answered_success(here: Change, result: Result, product: Product, now: datet
     )
     if late:
         state = changed_order_state(order.state, OrderState.LATE_PAID)
-        order = replace(
+        order = changed(
             order,
             state=state,
             suspense_minor=order.suspense_minor + amount,
@@ -111,7 +112,7 @@ def _answered_success(here: Change, result: Result, product: Product, now: datet
             updated_at=now,
         )
         operation = update.ended(operation, OperationState.SUCCEEDED, now)
-        return replace(
+        return changed(
             here,
             order=order,
             operation=operation,
@@ -121,7 +122,7 @@ def _answered_success(here: Change, result: Result, product: Product, now: datet
         )
     event = Event.PAID if order.payout_progress else Event.BOOKED
     order, operation = update.succeeded(order, operation, now)
-    return replace(here, order=order, operation=operation, event=event, amount_minor=amount)
+    return changed(here, order=order, operation=operation, event=event, amount_minor=amount)
 
 
 def _answered_refusal(
@@ -129,13 +130,13 @@ def _answered_refusal(
 ) -> Change:
     order, operation = here.order, here.operation
     if operation.state is OperationState.FAILED:
-        return replace(here, outcome="ALREADY_PROCESSED")
+        return changed(here, outcome="ALREADY_PROCESSED")
     if operation.state is OperationState.SUCCEEDED:
         return _success_withdrawn(here, result, profile, now)
     if order.state is OrderState.CLOSING:
         operation = update.ended(operation, OperationState.FAILED, now, "CLOSED")
-        return replace(here, order=update.closed(order, now), operation=operation)
-    order = replace(
+        return changed(here, order=update.closed(order, now), operation=operation)
+    order = changed(
         order,
         state=changed_order_state(order.state, OrderState.FAILED),
         failure_reason="CHANNEL_DECLINED",
@@ -144,7 +145,7 @@ def _answered_refusal(
         updated_at=now,
     )
     reason = result.reason or result.kind.value
-    return replace(
+    return changed(
         here, order=order, operation=update.ended(operation, OperationState.FAILED, now, reason)
     )
 
@@ -156,7 +157,7 @@ def _success_withdrawn(
     payout = here.order.payout_progress is PayoutProgress.PAID
     if not (payout and InstructionKind.PAY_OUT in profile.success_may_be_withdrawn):
         return _flagged(here, "SUCCESS_CONTRADICTED", now)
-    order = replace(
+    order = changed(
         here.order,
         state=changed_order_state(here.order.state, OrderState.FAILED),
         captured_minor=0,
@@ -166,7 +167,7 @@ def _success_withdrawn(
         updated_at=now,
     )
     operation = update.ended(here.operation, OperationState.FAILED, now, "RETURNED")
-    return replace(
+    return changed(
         here,
         order=order,
         operation=operation,
@@ -182,34 +183,34 @@ def _answered_pending(here: Change, result: Result, now: datetime) -> Change:
     state = order.state
     if result.payer_must_act and state is OrderState.PROCESSING:
         state = changed_order_state(state, OrderState.REQUIRES_ACTION)
-    order = replace(
+    order = changed(
         order,
         state=state,
         action_url=result.action_url or order.action_url,
         payout_progress=PayoutProgress.IN_TRANSIT if order.payout_progress else None,
         updated_at=now,
     )
-    operation = replace(
+    operation = changed(
         operation,
         state=changed_operation_state(operation.state, OperationState.PENDING),
         checks_count=FIRST_PENDING_STEP,
         next_check_at=now + timedelta(seconds=QUERY_SCHEDULE_SECONDS[FIRST_PENDING_STEP]),
         updated_at=now,
     )
-    return replace(here, order=order, operation=operation)
+    return changed(here, order=order, operation=operation)
 
 
 def _answered_not_sent(here: Change, profile: ChannelProfile, now: datetime) -> Change:
     """The channel certainly did not act: the same number is sent again, a few times."""
     order, operation = here.order, here.operation
-    attempt = replace(here.attempt, result=ResultKind.NOT_SENT.value)
+    attempt = changed(here.attempt, result=ResultKind.NOT_SENT.value)
     if operation.state not in (OperationState.SUBMITTED, OperationState.UNKNOWN):
         return _checked_again(here, now)
     if order.state is OrderState.CLOSING:
         ended_operation = update.ended(operation, OperationState.FAILED, now, "CLOSED")
-        return replace(here, order=update.closed(order, now), operation=ended_operation)
+        return changed(here, order=update.closed(order, now), operation=ended_operation)
     if attempt.sends_count > profile.resends_max:
-        order = replace(
+        order = changed(
             order,
             state=changed_order_state(order.state, OrderState.FAILED),
             failure_reason="NO_ROUTE",
@@ -217,14 +218,14 @@ def _answered_not_sent(here: Change, profile: ChannelProfile, now: datetime) -> 
             updated_at=now,
         )
         operation = update.ended(operation, OperationState.FAILED, now, "NOT_SENT")
-        return replace(here, order=order, operation=operation)
-    operation = replace(
+        return changed(here, order=order, operation=operation)
+    operation = changed(
         operation,
         state=changed_operation_state(operation.state, OperationState.SUBMITTED),
         next_check_at=now + timedelta(seconds=profile.resend_after_seconds),
         updated_at=now,
     )
-    return replace(here, operation=operation, attempt=attempt)
+    return changed(here, operation=operation, attempt=attempt)
 
 
 def _answered_not_found(here: Change, profile: ChannelProfile, now: datetime) -> Change:
@@ -235,21 +236,21 @@ def _answered_not_found(here: Change, profile: ChannelProfile, now: datetime) ->
         return _answered_not_sent(here, profile, now)
     change = _answered_unknown(here, now)
     if now < final_at and change.operation.next_check_at is not None:
-        change = replace(change, operation=replace(change.operation, next_check_at=final_at))
+        change = changed(change, operation=changed(change.operation, next_check_at=final_at))
     return change
 
 
 def _answered_unknown(here: Change, now: datetime) -> Change:
     if here.operation.state is not OperationState.SUBMITTED:
         return _checked_again(here, now)
-    operation = replace(
+    operation = changed(
         here.operation,
         state=changed_operation_state(here.operation.state, OperationState.UNKNOWN),
         checks_count=0,
         next_check_at=now,
         updated_at=now,
     )
-    return replace(here, operation=operation)
+    return changed(here, operation=operation)
 
 
 def _checked_again(here: Change, now: datetime) -> Change:
@@ -258,9 +259,9 @@ def _checked_again(here: Change, now: datetime) -> Change:
     A result that is known stays known, and nothing is due for it.
     """
     if here.operation.state not in UNRESOLVED:
-        return replace(here, outcome="IGNORED")
+        return changed(here, outcome="IGNORED")
     operation = next_check(here.operation, now)
-    return replace(here, operation=operation, order=_attention_if_over(here.order, operation, now))
+    return changed(here, operation=operation, order=_attention_if_over(here.order, operation, now))
 
 
 def next_check(operation: Operation, now: datetime) -> Operation:
@@ -268,13 +269,13 @@ def next_check(operation: Operation, now: datetime) -> Operation:
     count = operation.checks_count + 1
     over = count >= len(QUERY_SCHEDULE_SECONDS)
     due = None if over else now + timedelta(seconds=QUERY_SCHEDULE_SECONDS[count])
-    return replace(operation, checks_count=count, next_check_at=due, updated_at=now)
+    return changed(operation, checks_count=count, next_check_at=due, updated_at=now)
 
 
 def _attention_if_over(order: Order, operation: Operation, now: datetime) -> Order:
     if operation.next_check_at is not None:
         return order
-    return replace(order, needs_attention="QUERIES_EXHAUSTED", updated_at=now)
+    return changed(order, needs_attention="QUERIES_EXHAUSTED", updated_at=now)
 
 
 def _conflicted(here: Change, amount: int, currency: str | None, now: datetime) -> Change:
@@ -282,7 +283,7 @@ def _conflicted(here: Change, amount: int, currency: str | None, now: datetime) 
     order = here.order
     if order.payout_progress is not None or currency not in (None, order.currency):
         return _flagged(here, "INCORRECT_DETAILS", now)
-    order = replace(
+    order = changed(
         order,
         state=changed_order_state(order.state, OrderState.CONFLICTED),
         suspense_minor=order.suspense_minor + amount,
@@ -290,7 +291,7 @@ def _conflicted(here: Change, amount: int, currency: str | None, now: datetime) 
         updated_at=now,
     )
     operation = update.ended(here.operation, OperationState.SUCCEEDED, now, "CONFLICTED")
-    return replace(
+    return changed(
         here,
         order=order,
         operation=operation,
@@ -301,8 +302,8 @@ def _conflicted(here: Change, amount: int, currency: str | None, now: datetime) 
 
 
 def _flagged(here: Change, reason: str, now: datetime) -> Change:
-    order = replace(here.order, needs_attention=reason, updated_at=now)
-    return replace(here, order=order, outcome=reason)
+    order = changed(here.order, needs_attention=reason, updated_at=now)
+    return changed(here, order=order, outcome=reason)
 
 
 def _is_outdated(operation: Operation, attempt: Attempt, result: Result) -> bool:
@@ -323,7 +324,7 @@ def _noted(attempt: Attempt, result: Result, now: datetime) -> Attempt:
     known = attempt.result in (ResultKind.SUCCESS, ResultKind.DECLINED, ResultKind.PENDING)
     silent = result.kind in (ResultKind.UNKNOWN, ResultKind.NOT_FOUND)
     is_verdict = result.kind in (ResultKind.SUCCESS, ResultKind.DECLINED, ResultKind.CLOSED)
-    return replace(
+    return changed(
         attempt,
         verdict_at=(result.occurred_at if is_verdict else None) or attempt.verdict_at,
         result=attempt.result if known and silent else result.kind.value,

@@ -8,7 +8,6 @@ is committed with the order's next version.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID
 from weakref import WeakValueDictionary
@@ -23,6 +22,7 @@ from core.errors import (
     PurserError,
 )
 from core.principal import Principal
+from core.records import changed
 from identity import codes, payment_password
 from identity.codes import CodePurpose
 from payments import update
@@ -159,8 +159,8 @@ def _answered(request: AnswerChallenge, known: Known, key: Key, *, proven: bool)
 
 
 def _passed(known: Known, order: Order, challenge: Challenge) -> Effects:
-    passed = replace(challenge, state=ChallengeState.PASSED.value)
-    return replace(let_through(known, order), challenges=(passed,))
+    passed = changed(challenge, state=ChallengeState.PASSED.value)
+    return changed(let_through(known, order), challenges=(passed,))
 
 
 def _wrong(known: Known, order: Order, challenge: Challenge) -> Effects:
@@ -172,18 +172,18 @@ def _wrong(known: Known, order: Order, challenge: Challenge) -> Effects:
         return Effects(
             order=update.next_version(order, known.now),
             operation=opening_operation(known.operations),
-            challenges=(replace(challenge, wrong_count=count),),
+            challenges=(changed(challenge, wrong_count=count),),
             refusal=refusal,
         )
-    failed = replace(challenge, wrong_count=count, state=ChallengeState.FAILED.value)
+    failed = changed(challenge, wrong_count=count, state=ChallengeState.FAILED.value)
     effects = turned_away(known, order, ChallengeFailed.code)
-    return replace(effects, challenges=(failed,), refusal=refusal)
+    return changed(effects, challenges=(failed,), refusal=refusal)
 
 
 def _renewed(known: Known, caller: Principal) -> Member:
     order, challenge = _open_challenge(known, caller)
     seconds = configuration.current().challenge_seconds
-    renewed = replace(challenge, expires_at=known.now + timedelta(seconds=seconds))
+    renewed = changed(challenge, expires_at=known.now + timedelta(seconds=seconds))
     return Member(
         principal=caller,
         order_id=order.order_id,

@@ -7,8 +7,6 @@ channel is asked first, and the order stays `CLOSING` until it has answered.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from core import ids
 from core.errors import (
     AlreadyPaid,
@@ -21,6 +19,7 @@ from core.errors import (
     PurserError,
 )
 from core.principal import Principal
+from core.records import changed
 from payments import update
 from payments.group import Effects, Known, Member
 from payments.idempotency import Key
@@ -114,7 +113,7 @@ def closing_member(
     opening = update.ended(opening, OperationState.FAILED, known.now, "CLOSED")
     challenge = known.challenge
     if challenge is not None and challenge.state == ChallengeState.PENDING:
-        challenge = replace(challenge, state=ChallengeState.FAILED.value)
+        challenge = changed(challenge, state=ChallengeState.FAILED.value)
     return Member(
         principal=principal,
         order_id=order.order_id,
@@ -168,7 +167,7 @@ def _cancelled_after_failure(
     opening = opening_operation(known.operations)
     operation = update.ended(_close_operation(order, known), OperationState.SUCCEEDED, known.now)
     done = update.closed(update.next_version(order, known.now), known.now)
-    done = replace(done, closed_by="MERCHANT")
+    done = changed(done, closed_by="MERCHANT")
     movement = Movement(order=order, operation=opening, amount_minor=order.amount_minor)
     return Member(
         principal=principal,

@@ -23,6 +23,7 @@ from core.outbox import Event, row_of
 from core.phase import statement
 from core.principal import Principal
 from core.records import dumps, from_json, row_maker, to_json
+from core.trace import span
 from payments.idempotency import Key
 from payments.values import Answer, Attempt, Challenge, Operation, Order
 from risk_model.assessment import DecisionRow, Profile, Written
@@ -165,7 +166,8 @@ async def read(selectors: Sequence[Selector]) -> list[Known]:
     """What each member needs to decide, in one statement without locks, in the members' order."""
     columns = zip(*(_selector_row(selector) for selector in selectors), strict=True)
     rows = await statement(_READ, *columns, writes=False)
-    return [_known(row, selector) for row, selector in zip(rows, selectors, strict=True)]
+    with span("decode", len(selectors)):
+        return [_known(row, selector) for row, selector in zip(rows, selectors, strict=True)]
 
 
 async def commit(members: Sequence[Member]) -> list[Outcome]:
@@ -174,8 +176,10 @@ async def commit(members: Sequence[Member]) -> list[Outcome]:
     Raises `OutcomeUnknown` when the connection is lost meanwhile, `ServerBusy` when it certainly
     did not commit. Locks and their order: `commit_group.sql`.
     """
+    with span("encode", len(members)):
+        arguments = _arguments(members)
     try:
-        rows = await statement(_COMMIT, *_arguments(members))
+        rows = await statement(_COMMIT, *arguments)
     except asyncpg.UniqueViolationError as error:
         if len(members) > 1 or error.constraint_name != "operation_number":
             raise

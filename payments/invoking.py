@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -21,6 +20,7 @@ from core.crash import crash_point
 from core.money import Money
 from core.phase import statement
 from core.principal import Principal
+from core.records import changed
 from payments import answers, update
 from payments.group import Effects, Known, Member, Selector, read
 from payments.notices import finish_event, order_event
@@ -170,7 +170,7 @@ def _attempt(
     module = product_module(order.product)
     if resend:
         last = known.attempts[-1]
-        attempt = replace(
+        attempt = changed(
             last, result="SUBMITTED", sends_count=last.sends_count + 1, updated_at=known.now
         )
     else:
@@ -339,7 +339,7 @@ def _close_noted(principal: Principal, known: Known, operation_id: UUID) -> Memb
     elif order.state is OrderState.CLOSING:
         noted = answers.next_check(operation, known.now)
         if noted.next_check_at is None:
-            started = replace(started, needs_attention="CLOSE_UNANSWERED")
+            started = changed(started, needs_attention="CLOSE_UNANSWERED")
     else:
         noted = update.ended(operation, OperationState.FAILED, known.now, "ALREADY_PAID")
     return Member(

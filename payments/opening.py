@@ -6,7 +6,7 @@ pipeline commits the member that `generate_order` returns.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from types import ModuleType
 from typing import Any
@@ -21,6 +21,7 @@ from core.errors import (
     error_classes,
 )
 from core.money import fee_minor
+from core.records import changed
 from identity import codes
 from payments import update
 from payments.assessing import Assessed
@@ -133,7 +134,7 @@ def generate_order(
         done = plan.challenged()
     else:
         done = plan.allowed()
-    done = replace(
+    done = changed(
         done,
         decisions=(decision,),
         profiles=assessed.assessment.profiles,
@@ -197,27 +198,27 @@ class _Plan:
         else:
             order, entry = self.order, None
         finish = finish_event(self.operation, order.version)
-        return replace(self._effects(order, self.operation, entry), events=(finish,))
+        return changed(self._effects(order, self.operation, entry), events=(finish,))
 
     def challenged(self) -> Effects:
         order = update.asks_proof(self.order, self.now)
         effects = self._effects(order, self._waiting(), self._held())
-        return replace(effects, challenges=(_challenge(order, self.now),))
+        return changed(effects, challenges=(_challenge(order, self.now),))
 
     def reviewed(self) -> Effects:
         seconds = configuration.current().review_seconds
         order = update.in_review(self.order, self.now)
-        order = replace(order, expires_at=self.now + timedelta(seconds=seconds))
+        order = changed(order, expires_at=self.now + timedelta(seconds=seconds))
         return self._effects(order, self._waiting(), self._held())
 
     def blocked(self) -> Effects:
         order, operation = update.failed(self.order, self.operation, "RISK_BLOCKED", self.now)
-        return replace(self._effects(order, operation, None), refusal=RiskBlocked())
+        return changed(self._effects(order, operation, None), refusal=RiskBlocked())
 
     def refused(self, refusal: PurserError) -> Effects:
         """The ending that the books have chosen."""
         order, operation = update.failed(self.order, self.operation, refusal.code, self.now)
-        return replace(self._effects(order, operation, None), refusal=refusal)
+        return changed(self._effects(order, operation, None), refusal=refusal)
 
     def _effects(self, order: Order, operation: Operation, entry: Entry | None) -> Effects:
         return Effects(
@@ -230,7 +231,7 @@ class _Plan:
 
     def _waiting(self) -> Operation:
         """Nothing is due for it until the payer or the analyst has spoken."""
-        return replace(self.operation, next_check_at=None)
+        return changed(self.operation, next_check_at=None)
 
     def _held(self) -> Entry | None:
         """A local payment and a payout hold the money meanwhile; a top-up has nothing to hold."""
@@ -260,7 +261,7 @@ def let_through(known: Known, order: Order) -> Effects:
     events: tuple[outbox.Event, ...] = ()
     if order.type in module.PRODUCT.channel_kinds:
         done = update.cleared(started, known.now)
-        operation = replace(opening, next_check_at=known.now, updated_at=known.now)
+        operation = changed(opening, next_check_at=known.now, updated_at=known.now)
         events = (finish_event(operation, done.version),)
     else:
         done, operation = update.succeeded(started, opening, known.now)

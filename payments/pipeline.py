@@ -19,6 +19,7 @@ import orjson
 
 from core.crash import crash_point
 from core.errors import OperationNotSupported
+from core.trace import span
 from payments import challenges, closing, invoking, refunds, reviews
 from payments.assessing import assess_risk, subject_of
 from payments.group import Known, Member, Selector
@@ -73,19 +74,19 @@ async def finish_operation(operation_id: UUID) -> None:
 
 
 async def _open(request: OpenOrder) -> Answer:
-    key = idempotency(
-        request.caller, request.type.value, request.idempotency_key, _open_input(request)
-    )
-    keys = profile_keys(subject_of(request))
-    selector = Selector(
-        principal=request.caller,
-        idempotency_id=key.idempotency_id,
-        merchant_id=request.merchant_id,
-        merchant_order_no=request.merchant_order_no,
-        payee_customer_id=request.payee_customer_id,
-        profile_keys=keys,
-        passwordless_currency=request.money.currency,
-    )
+    with span("prepare"):
+        key = idempotency(
+            request.caller, request.type.value, request.idempotency_key, _open_input(request)
+        )
+        selector = Selector(
+            principal=request.caller,
+            idempotency_id=key.idempotency_id,
+            merchant_id=request.merchant_id,
+            merchant_order_no=request.merchant_order_no,
+            payee_customer_id=request.payee_customer_id,
+            profile_keys=profile_keys(subject_of(request)),
+            passwordless_currency=request.money.currency,
+        )
 
     def plan(known: Known) -> Planning:
         module, details = validate_parameters(request, known)

@@ -46,12 +46,15 @@ OLDEST = "SELECT coalesce((SELECT created_at FROM payment_order LIMIT 1), purser
 KIND_WANTED = """($2::text[] IS NULL OR {kind}.state = ANY ($2))
     AND ($3::text[] IS NULL OR {kind}.type = ANY ($3))
     AND ($4::text IS NULL OR {kind}.currency = $4)"""
-BEHIND = """($9::uuid IS NULL OR o.merchant_id = $9)
-    AND o.created_at >= coalesce($5::timestamptz, '-infinity')
-    AND o.created_at < coalesce($6::timestamptz, 'infinity')
-    AND (o.created_at, o.order_id) {side} (
-        coalesce($7::timestamptz, '{end}'),
-        coalesce($8::uuid, '00000000-0000-0000-0000-000000000000'))"""
+# One bound on each side: of two, an index would begin at whichever stands first.
+NEWEST_FIRST = """(o.created_at, o.order_id) < (coalesce($5::timestamptz, 'infinity'), $6::uuid)
+    AND o.created_at >= coalesce($7::timestamptz, '-infinity')
+    AND ($8::uuid IS NULL OR o.merchant_id = $8)"""
+OLDEST_FIRST = """(o.created_at, o.order_id) > (coalesce($5::timestamptz, '-infinity'), $6::uuid)
+    AND o.created_at < coalesce($7::timestamptz, 'infinity')
+    AND ($8::uuid IS NULL OR o.merchant_id = $8)"""
+NO_ORDER = uuid.UUID(int=0)
+"""Before all orders of its instant."""
 FIRST = "o.created_at {direction}, o.order_id {direction} LIMIT {rows_max}"
 # One index serves every search of a merchant's orders. Its first columns are what people ask for:
 # the kinds of orders that the merchant has are read from it by one step each, and then, of each
@@ -142,9 +145,10 @@ async def read_orders_page(
 ) -> tuple[list[Order], bool]:
     """A page of the orders that `principal` takes part in, and whether more follow.
 
-    A customer sees those they pay or are paid by, a merchant its own, an operator all. It costs the
-    same wherever the page lies and however many orders there are, whatever the conditions; only an
-    operator who looks through all merchants for what is rare reads until it is found.
+    A customer sees those they pay or are paid by, a merchant its own, an operator all. For a
+    merchant's orders it costs the same wherever the page lies, however many there are and whatever
+    the conditions. Who looks for what is rare elsewhere, among his own payments or through all
+    merchants, reads until it is found.
     """
     merchant_id = conditions.merchant_id
     if principal.kind == "merchant":
@@ -262,24 +266,31 @@ async def _orders(
     rows_max: int | None = None,
 ) -> list[Any]:
     """Rows behind the page's place; one more than it holds tells that others follow."""
-    side, end, direction = (
-        ("<", "infinity", "DESC") if page.newest_first else (">", "-infinity", "ASC")
-    )
+    edge, end = conditions.created_from, conditions.created_before
+    if page.newest_first:
+        edge, end = end, edge
+    places = [] if edge is None else [(edge, NO_ORDER)]
+    if page.instant is not None and page.key is not None:
+        places.append((page.instant, page.key))
+    nearest = min if page.newest_first else max
+    instant, key = nearest(places, default=(None, NO_ORDER))
     return await statement(
         orders.format(
             wanted=KIND_WANTED.format(kind="o"),
             kind_wanted=KIND_WANTED.format(kind="kind"),
-            behind=BEHIND.format(side=side, end=end),
-            first=FIRST.format(direction=direction, rows_max=rows_max or page.size + 1),
+            behind=NEWEST_FIRST if page.newest_first else OLDEST_FIRST,
+            first=FIRST.format(
+                direction="DESC" if page.newest_first else "ASC",
+                rows_max=rows_max or page.size + 1,
+            ),
         ),
         of,
         list(conditions.states) or None,
         list(conditions.types) or None,
         conditions.currency,
-        conditions.created_from,
-        conditions.created_before,
-        page.instant,
-        page.key,
+        instant,
+        key,
+        end,
         conditions.merchant_id,
     )
 

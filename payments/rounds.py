@@ -29,6 +29,7 @@ from core.errors import (
 )
 from core.grouping import Grouping
 from core.phase import phase, statement
+from core.trace import span
 from payments import notices
 from payments.group import (
     Effects,
@@ -93,7 +94,8 @@ async def decide_and_commit(
     while rounds_left:
         rounds_left -= 1
         try:
-            turn = await _groups.join(wish)
+            with span("queue+group"):
+                turn = await _groups.join(wish)
         except OutcomeUnknown:
             lost = True
             continue
@@ -133,16 +135,20 @@ def _key(wish: _Wish) -> UUID | None:
 async def _round(wishes: list[_Wish]) -> list[_Turn | Exception]:
     """One round of a group; each wish has its own ending."""
     turns = await _turns(wishes)
-    _publish(turns)
+    with span("publish", len(wishes)):
+        _publish(turns)
     return turns
 
 
 async def _turns(wishes: list[_Wish]) -> list[_Turn | Exception]:
     leaders, leader_of = _leaders(wishes)
     turns: list[_Turn | Exception | None] = [None] * len(leaders)
-    known = await read([wish.selector for wish in leaders])
-    members = _planned(leaders, known, turns)
-    outcomes = await _committed([member for _, member in members])
+    with span("read", len(leaders)):
+        known = await read([wish.selector for wish in leaders])
+    with span("plan", len(leaders)):
+        members = _planned(leaders, known, turns)
+    with span("commit", len(members)):
+        outcomes = await _committed([member for _, member in members])
     for (number, member), outcome in zip(members, outcomes, strict=True):
         turns[number] = _ended(member, outcome)
     return [
@@ -195,10 +201,11 @@ def _planned(
         except Exception as error:  # noqa: BLE001  One member's fault is its own.
             turns[number] = error
     if waiting:
-        found = risk.assess(
-            [question.subject for _, _, question in waiting],
-            [question.profiles for _, _, question in waiting],
-        )
+        with span("score", len(waiting)):
+            found = risk.assess(
+                [question.subject for _, _, question in waiting],
+                [question.profiles for _, _, question in waiting],
+            )
         for (number, planning, _), assessment in zip(waiting, found, strict=True):
             try:
                 planning.send(assessment)

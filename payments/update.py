@@ -6,9 +6,9 @@ reads no clock and writes nothing. `group.py` commits the result with the postin
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime, timedelta
 
+from core.records import changed
 from payments.states import (
     OperationState,
     OperationType,
@@ -28,7 +28,7 @@ CALL_LIMIT_SECONDS = 20
 def succeeded(order: Order, operation: Operation, now: datetime) -> tuple[Order, Operation]:
     """The operation that opened the order took the whole amount."""
     eligible = operation.type is OperationType.PAY
-    done = replace(
+    done = changed(
         order,
         state=changed_order_state(order.state, OrderState.SUCCEEDED),
         authorized_minor=order.amount_minor,
@@ -49,7 +49,7 @@ def failed(
 ) -> tuple[Order, Operation]:
     """The order will not be paid; what was held for it is released by the postings beside this."""
     progress = PayoutProgress.CANCELLED if order.payout_progress else None
-    done = replace(
+    done = changed(
         order,
         state=changed_order_state(order.state, OrderState.FAILED),
         failure_reason=reason,
@@ -63,21 +63,21 @@ def failed(
 def asks_proof(order: Order, now: datetime) -> Order:
     """The payer must answer a challenge first."""
     state = changed_order_state(order.state, OrderState.REQUIRES_ACTION)
-    return replace(order, state=state, updated_at=now)
+    return changed(order, state=state, updated_at=now)
 
 
 def in_review(order: Order, now: datetime) -> Order:
     """An analyst decides first; nothing is sent meanwhile."""
     progress = PayoutProgress.HELD if order.payout_progress else None
     state = changed_order_state(order.state, OrderState.IN_REVIEW)
-    return replace(order, state=state, payout_progress=progress, updated_at=now)
+    return changed(order, state=state, payout_progress=progress, updated_at=now)
 
 
 def cleared(order: Order, now: datetime) -> Order:
     """Nothing stands between the order and its channel any more."""
     progress = PayoutProgress.RESERVED if order.payout_progress else None
     state = changed_order_state(order.state, OrderState.PROCESSING)
-    return replace(order, state=state, payout_progress=progress, updated_at=now)
+    return changed(order, state=state, payout_progress=progress, updated_at=now)
 
 
 def refunded(
@@ -86,7 +86,7 @@ def refunded(
     """A refund of `amount_minor` succeeded, with `operation.fee_minor` of the fee given back."""
     total = order.refunded_minor + amount_minor
     progress = RefundProgress.FULL if total == order.captured_minor else RefundProgress.PARTIAL
-    done = replace(
+    done = changed(
         order,
         refunded_minor=total,
         fee_refunded_minor=order.fee_refunded_minor + operation.fee_minor,
@@ -102,26 +102,26 @@ def submitted(order: Order, operation: Operation, now: datetime) -> tuple[Order,
     state = order.state
     if state is OrderState.CREATED:
         state = changed_order_state(state, OrderState.PROCESSING)
-    sent = replace(
+    sent = changed(
         operation,
         state=changed_operation_state(operation.state, OperationState.SUBMITTED),
         submitted_at=operation.submitted_at or now,
         next_check_at=now + timedelta(seconds=CALL_LIMIT_SECONDS),
         updated_at=now,
     )
-    return replace(order, state=state, payout_progress=progress, updated_at=now), sent
+    return changed(order, state=state, payout_progress=progress, updated_at=now), sent
 
 
 def closing(order: Order, closed_by: str, now: datetime) -> Order:
     """The order is ended at the channel first."""
     state = changed_order_state(order.state, OrderState.CLOSING)
-    return replace(order, state=state, closed_by=closed_by, updated_at=now)
+    return changed(order, state=state, closed_by=closed_by, updated_at=now)
 
 
 def closed(order: Order, now: datetime) -> Order:
     """The channel confirms that it is unpaid, or nothing was ever sent."""
     progress = PayoutProgress.CANCELLED if order.payout_progress else None
-    return replace(
+    return changed(
         order,
         state=changed_order_state(order.state, OrderState.CLOSED),
         action_url=None,
@@ -132,7 +132,7 @@ def closed(order: Order, now: datetime) -> Order:
 
 def reopened(order: Order, now: datetime) -> Order:
     """Late money of a product that keeps it: out of suspense, and the order is paid after all."""
-    return replace(
+    return changed(
         order,
         state=changed_order_state(order.state, OrderState.SUCCEEDED),
         authorized_minor=order.amount_minor,
@@ -148,7 +148,7 @@ def ended(
     operation: Operation, state: OperationState, now: datetime, reason: str | None = None
 ) -> Operation:
     """The operation in a final state: nothing is due for it any more."""
-    return replace(
+    return changed(
         operation,
         state=changed_operation_state(operation.state, state),
         reason=reason,
@@ -159,4 +159,4 @@ def ended(
 
 def next_version(order: Order, now: datetime) -> Order:
     """The order as the next commit writes it."""
-    return replace(order, version=order.version + 1, updated_at=now)
+    return changed(order, version=order.version + 1, updated_at=now)
