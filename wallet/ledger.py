@@ -181,7 +181,7 @@ async def _posted(principal: Principal, calls: list[_Call]) -> list[list[Posted]
     return [[next(found) for _ in call.entries] for call in calls]
 
 
-_groups: Grouping[_Call, list[Posted]] = Grouping(_post_together)
+_groups: Grouping[_Call, list[Posted]] = Grouping(_post_together, groups_max=2)
 
 
 async def settle_pending(
