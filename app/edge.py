@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import urllib.parse
+from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import orjson
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -18,25 +19,35 @@ log = logging.getLogger(__name__)
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 EXEMPT = "/health/"
-HEADERS = {
-    "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
-    "cross-origin-resource-policy": "same-origin",
-}
-NOTHING_ALLOWED = "default-src 'none'; frame-ancestors 'none'"
+GRAPHQL_PATH = "/graphql"
+HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+)
+POLICY = b"content-security-policy"
+NOTHING_ALLOWED = b"default-src 'none'; frame-ancestors 'none'"
+HEADERS_AND_POLICY = (*HEADERS, (POLICY, NOTHING_ALLOWED))
 
 
 class Edge:
     """Stands around the whole application."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(
+        self, app: ASGIApp, graphql: Callable[[ASGIApp], ASGIApp] | None = None
+    ) -> None:
         self.app = app
+        self._graphql = graphql(app) if graphql else app
+
+    def _served_by(self, scope: Scope) -> ASGIApp:
+        """The way of most requests is known without a router."""
+        return self._graphql if scope["path"] == GRAPHQL_PATH else self.app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
-        if not scope["path"].startswith(EXEMPT) and not _is_trusted(Headers(scope=scope)):
+        if not scope["path"].startswith(EXEMPT) and not _is_trusted(scope):
             await _refused(scope, receive, send)
             return
         if scope["type"] == "websocket":
@@ -51,14 +62,14 @@ class Edge:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
-                headers = MutableHeaders(scope=message)
-                for name, value in HEADERS.items():
-                    headers[name] = value
-                headers.setdefault("content-security-policy", NOTHING_ALLOWED)
+                given = message["headers"]
+                policy = any(name == POLICY for name, _ in given)
+                added = HEADERS if policy else HEADERS_AND_POLICY
+                message["headers"] = [*given, *added]
             await send(message)
 
         try:
-            await self.app(scope, receive, with_headers)
+            await self._served_by(scope)(scope, receive, with_headers)
         except ClientDisconnect:
             # Whoever asked went away before the question was complete; nobody waits for an answer.
             log.info("a client went away")
@@ -70,13 +81,19 @@ class Edge:
                 await _json(500, _masked(error_id))(scope, receive, with_headers)
 
 
-def _is_trusted(headers: Headers) -> bool:
+def _is_trusted(scope: Scope) -> bool:
     """Whether the Host is ours; behind another name a browser could be led to us."""
     installed = configuration.current()
-    public = urllib.parse.urlsplit(installed.public_url).hostname
-    host = headers.get("host", "").lower()
+    host = next((value for name, value in scope["headers"] if name == b"host"), b"")
+    return _is_ours(host, installed.public_url, installed.environment)
+
+
+@lru_cache(maxsize=256)
+def _is_ours(host_header: bytes, public_url: str, environment: str) -> bool:
+    public = urllib.parse.urlsplit(public_url).hostname
+    host = host_header.decode("latin-1").lower()
     name = host if host.endswith("]") else host.rsplit(":", 1)[0] if ":" in host else host
-    return name == public or (installed.environment != "live" and name in LOOPBACK)
+    return name == public or (environment != "live" and name in LOOPBACK)
 
 
 async def _refused(scope: Scope, receive: Receive, send: Send) -> None:

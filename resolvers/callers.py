@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from starlette.requests import HTTPConnection, Request
@@ -15,20 +16,30 @@ BEARER = "bearer "
 
 
 async def context_of_request(request: Request) -> RequestContext:
-    """The context of an HTTP request.
+    """The context of an HTTP request; see `context_of_parts`."""
+    return await context_of_parts(
+        request.method,
+        _target(request),
+        request.headers,
+        await request.body(),
+        request.client.host if request.client else "",
+    )
+
+
+async def context_of_parts(
+    method: str, target: str, headers: Mapping[str, str], body: bytes, address: str
+) -> RequestContext:
+    """The context of a request by what it consists of; `headers` have lower-case names.
 
     A request that claims to be signed is judged by its signature alone. Raises `SignatureInvalid`
     or `Unauthenticated`; without either proof the caller is nobody, who may do little.
     """
-    address = request.client.host if request.client else ""
-    if signatures.is_signed(request.headers):
-        caller = await signatures.verify_request(
-            request.method, _target(request), request.headers, await request.body()
-        )
+    if signatures.is_signed(headers):
+        caller = await signatures.verify_request(method, target, headers, body)
         return request_context(caller, address)
-    token = bearer_token(request.headers.get("authorization"))
-    caller = await tokens.verify_access(token) if token is not None else None
-    return request_context(caller, address, token=token)
+    token = bearer_token(headers.get("authorization"))
+    verified = await tokens.verify_access(token) if token is not None else None
+    return request_context(verified, address, token=token)
 
 
 async def context_of_socket(socket: HTTPConnection) -> RequestContext:

@@ -83,18 +83,7 @@ class Costs(SchemaExtension):
         yield
         data = getattr(execution.result, "data", None)
         actual = requested if data is None else min(requested, actual_cost(operation, data))
-        if actual < requested and available is not None:
-            throttle.give_back(context.client, bucket, requested - actual)
-            available = min(bucket.maximum, available + requested - actual)
-        self._cost = {
-            "requested": requested,
-            "actual": actual,
-            "throttle": {
-                "maximum": bucket.maximum,
-                "available": bucket.maximum if available is None else available,
-                "restoreRate": bucket.restore_rate,
-            },
-        }
+        self._cost = throttle.settled(context.client, bucket, requested, actual, available)
 
     def get_results(self) -> dict[str, Any]:
         return {"cost": self._cost} if self._cost else {}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from typing import Any
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -94,6 +95,26 @@ def give_back(client: str, bucket: Bucket, points: int) -> None:
     """Return points that were taken and not used. Nobody waits for it."""
     if _redis is not None:
         _takers.put((client, bucket, -points))
+
+
+def settled(
+    client: str, bucket: Bucket, requested: int, actual: int, available: int | None
+) -> dict[str, Any]:
+    """What an operation cost, as its answer tells; what it did not use is given back."""
+    if available is None:
+        available = bucket.maximum
+    elif actual < requested:
+        give_back(client, bucket, requested - actual)
+        available = min(bucket.maximum, available + requested - actual)
+    return {
+        "requested": requested,
+        "actual": actual,
+        "throttle": {
+            "maximum": bucket.maximum,
+            "available": available,
+            "restoreRate": bucket.restore_rate,
+        },
+    }
 
 
 async def _take_together(

@@ -43,6 +43,9 @@ log = logging.getLogger(__name__)
 MESSAGE_LENGTH_MAX = 64 * 1024
 GRAPHQL_JSON = "application/graphql-response+json"
 JSON = "application/json"
+CONTEXT = "purser.context"
+QUERY = "purser.query"
+"""Where the short way leaves in the scope what it has found out about a request (`lean.py`)."""
 GRACE_SECONDS = 1.0
 """A mutation answers by itself at its deadline; only what stands around it is cut off here."""
 
@@ -139,7 +142,7 @@ class GraphQLServer(GraphQL[RequestContext, None]):
         try:
             return await super().run(request, *arguments, **named)
         except PurserError as error:
-            return _refusal(status_of(error), error.message, extensions_of(error))
+            return refusal(error)
         except HTTPException as error:
             return _refusal(error.status_code, error.reason, {"code": BAD_USER_INPUT})
 
@@ -148,7 +151,9 @@ class GraphQLServer(GraphQL[RequestContext, None]):
     ) -> RequestContext:
         if isinstance(request, WebSocket):
             return await context_of_socket(request)
-        return await context_of_request(request)
+        # A signature's nonce is good once: who was verified on the short way stays verified.
+        known: RequestContext | None = request.scope.get(CONTEXT)
+        return known or await context_of_request(request)
 
     async def on_ws_connect(self, context: RequestContext) -> dict[str, object] | None:
         """Only who signed in may listen."""
@@ -166,6 +171,9 @@ class GraphQLServer(GraphQL[RequestContext, None]):
         body = self.parse_json(await request.get_body())
         if not isinstance(body, dict):
             raise HTTPException(400, "The body must be a JSON object.")
+        scope = request.request.scope  # type: ignore[attr-defined]
+        if isinstance(scope.get(QUERY), str):
+            body["query"] = scope[QUERY]
         _check_members(body)
         transport = self._get_stream_transport_from_headers(request.headers)
         return GraphQLRequestData(
@@ -192,7 +200,8 @@ class GraphQLServer(GraphQL[RequestContext, None]):
             async with asyncio.timeout(DEADLINE_MS / 1_000 + GRACE_SECONDS):
                 return await running
         except TimeoutError:
-            return _too_late(request_data.query or "")
+            late = too_late("mutation" in (request_data.query or ""))
+            return ExecutionResult(data=None, errors=[_error_of(each) for each in late["errors"]])
         except InvalidOperationTypeError:
             raise HTTPException(
                 400, "Subscriptions go over a socket or server-sent events."
@@ -261,13 +270,23 @@ def _prefers_graphql_json(accept: str) -> bool:
     return GRAPHQL_JSON in {part.split(";", 1)[0].strip().lower() for part in accept.split(",")}
 
 
-def _too_late(query: str) -> ExecutionResult:
-    """What holds for whatever was asked: a document that names a mutation may have begun one."""
-    error: Busy | OutcomeUnknown = OutcomeUnknown() if "mutation" in query else ServerBusy()
+def too_late(may_have_begun: bool) -> dict[str, Any]:
+    """What holds for whatever was asked: a mutation may have begun."""
+    error: Busy | OutcomeUnknown = OutcomeUnknown() if may_have_begun else ServerBusy()
     log.warning("an operation passed its deadline")
-    return ExecutionResult(
-        data=None, errors=[GraphQLError(error.message, extensions=extensions_of(error))]
-    )
+    return {
+        "data": None,
+        "errors": [{"message": error.message, "extensions": extensions_of(error)}],
+    }
+
+
+def _error_of(formatted: dict[str, Any]) -> GraphQLError:
+    return GraphQLError(formatted["message"], extensions=formatted["extensions"])
+
+
+def refusal(error: PurserError) -> Response:
+    """The answer to a request that is refused before GraphQL sees it."""
+    return _refusal(status_of(error), error.message, extensions_of(error))
 
 
 def _refusal(status: int, message: str, extensions: dict[str, Any]) -> Response:
