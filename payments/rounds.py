@@ -9,7 +9,6 @@ settled by reading: the key or the order's version tells whether it happened.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable, Generator, Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -47,8 +46,8 @@ from risk_model import assessment as risk
 
 log = logging.getLogger(__name__)
 ROUNDS_MAX = 3
-ONE_BY_ONE_MAX = 8
-"""How many commit at once, each alone, when their group was undone."""
+APART_MAX = 8
+"""How many run at once, each as a group of its own, after their group was undone."""
 
 Planning = Generator[risk.Question, risk.Assessment, Member | None]
 Plan = Callable[[Known], Member | Planning | None]
@@ -70,13 +69,20 @@ class _Wish:
 class _Turn:
     """How a round ended for one wish: with an answer (None: nothing was wanted), or again.
 
-    `done` is what was committed now; `refused` what the books said, to plan again by.
+    `done` is what was committed now; `refused` what the books said, to plan again by; `apart` asks
+    for a group of one.
     """
 
     answer: Answer | None = None
     done: Effects | None = None
     again: bool = False
     refused: PurserError | None = None
+    apart: bool = False
+
+
+_APART = _Turn(again=True, apart=True)
+"""The group was undone for one of its members, by a fault or a lock that was held too long. Each
+goes on by itself, so that no one waits for that one."""
 
 
 async def decide_and_commit(
@@ -89,13 +95,13 @@ async def decide_and_commit(
     away.
     """
     wish = _Wish(selector, plan, input_hash)
-    lost = False
+    lost, groups = False, _groups
     rounds_left = ROUNDS_MAX
     while rounds_left:
         rounds_left -= 1
         try:
             with span("queue+group"):
-                turn = await _groups.join(wish)
+                turn = await groups.join(wish)
         except OutcomeUnknown:
             lost = True
             continue
@@ -109,6 +115,8 @@ async def decide_and_commit(
         if turn.refused is not None:
             wish = replace(wish, refused=turn.refused)
             rounds_left = ROUNDS_MAX
+        elif turn.apart:
+            groups, rounds_left = _singles, ROUNDS_MAX
     if lost:
         raise OutcomeUnknown()
     return await _alone(wish)
@@ -134,7 +142,15 @@ def _key(wish: _Wish) -> UUID | None:
 
 async def _round(wishes: list[_Wish]) -> list[_Turn | Exception]:
     """One round of a group; each wish has its own ending."""
-    turns = await _turns(wishes)
+    try:
+        turns = await _turns(wishes)
+    except PurserError:
+        raise
+    except Exception as error:
+        if len(wishes) == 1:
+            raise
+        _warn_of(error, len(wishes))
+        return [_APART] * len(wishes)
     with span("publish", len(wishes)):
         _publish(turns)
     return turns
@@ -219,8 +235,8 @@ def _planned(
     return members
 
 
-async def _committed(members: list[Member]) -> Sequence[Outcome | Exception]:
-    """Each member's outcome. A group that was undone for one of them is committed one by one."""
+async def _committed(members: list[Member]) -> Sequence[Outcome | Exception | None]:
+    """Each member's outcome; None for the members of a group that was undone for one of them."""
     if not members:
         return []
     try:
@@ -230,17 +246,17 @@ async def _committed(members: list[Member]) -> Sequence[Outcome | Exception]:
     except Exception as error:  # noqa: BLE001  Told to the member that caused it.
         if len(members) == 1:
             return [_waited_for_key(error)]
-        log.warning("a group of %d was undone: %s", len(members), type(error).__name__)
-    places = asyncio.Semaphore(ONE_BY_ONE_MAX)
-
-    async def committed_alone(member: Member) -> Outcome | Exception:
-        async with places:
-            return (await _committed([member]))[0]
-
-    return await asyncio.gather(*map(committed_alone, members))
+        _warn_of(error, len(members))
+        return [None] * len(members)
 
 
-def _ended(member: Member, outcome: Outcome | Exception) -> _Turn | Exception:
+def _warn_of(error: Exception, members_count: int) -> None:
+    log.warning("a group of %d was undone: %s", members_count, type(error).__name__)
+
+
+def _ended(member: Member, outcome: Outcome | Exception | None) -> _Turn | Exception:
+    if outcome is None:
+        return _APART
     if isinstance(outcome, Exception):
         return outcome
     match outcome.ending:
@@ -263,15 +279,20 @@ def _ended(member: Member, outcome: Outcome | Exception) -> _Turn | Exception:
 
 
 def _shared(turn: _Turn | Exception | None, wish: _Wish, leader: _Wish) -> _Turn | Exception:
-    """The turn of a wish; one that repeats another's key and input gets that one's answer."""
+    """The turn of a wish; one that repeats another's key and input gets that one's answer.
+
+    One with other input is told so only where the key was used: what is wrong in itself is not
+    stored.
+    """
     assert turn is not None
     if wish is leader:
         return turn
-    if wish.input_hash != leader.input_hash:
-        return IdempotencyKeyReused(field=("idempotencyKey",))
+    same = wish.input_hash == leader.input_hash
     if isinstance(turn, _Turn) and turn.answer is not None:
-        return _Turn(replace(turn.answer, replay=True))
-    return turn if isinstance(turn, Exception) else _Turn(again=True)
+        if same:
+            return _Turn(replace(turn.answer, replay=True))
+        return IdempotencyKeyReused(field=("idempotencyKey",))
+    return turn if same and isinstance(turn, Exception) else _Turn(again=True)
 
 
 def _publish(turns: Iterable[_Turn | Exception]) -> None:
@@ -327,3 +348,6 @@ def _waited_for_key(error: Exception) -> Exception:
 
 
 _groups: Grouping[_Wish, _Turn] = Grouping(_round, claims=_claims, fellow=_key)
+_singles: Grouping[_Wish, _Turn] = Grouping(
+    _round, claims=_claims, members_max=1, groups_max=APART_MAX
+)

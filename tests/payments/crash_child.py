@@ -34,7 +34,8 @@ def packed(values: Configuration, **changes: Any) -> dict[str, Any]:
     return document
 
 
-def _unpacked(document: dict[str, Any]) -> Configuration:
+def unpacked(document: dict[str, Any]) -> Configuration:
+    """What `packed` made of it."""
     values = {
         name: base64.b64decode(value["bytes"]) if isinstance(value, dict) else value
         for name, value in document.items()
@@ -44,8 +45,33 @@ def _unpacked(document: dict[str, Any]) -> Configuration:
     return Configuration(**values)
 
 
+def as_json(request: OpenOrder) -> dict[str, Any]:
+    """A request as JSON values."""
+    return {
+        "type": request.type.value,
+        "caller": str(request.caller),
+        "key": request.idempotency_key,
+        "merchant_id": str(request.merchant_id),
+        "number": request.merchant_order_no,
+        "amount_minor": request.money.amount_minor,
+    }
+
+
+def request_of(document: dict[str, Any]) -> OpenOrder:
+    """What `as_json` made of it."""
+    return OpenOrder(
+        type=OperationType(document["type"]),
+        caller=Principal.parse(document["caller"]),
+        idempotency_key=document["key"],
+        merchant_id=uuid.UUID(document["merchant_id"]),
+        merchant_order_no=document["number"],
+        money=Money(document["amount_minor"], "CNY"),
+        product="account",
+    )
+
+
 async def _run(task: dict[str, Any]) -> None:
-    values = _unpacked(task["configuration"])
+    values = unpacked(task["configuration"])
     configuration.install(values)
     hub.connect(values.redis_url)
     await phase.connect(values.database_url, pool_size=2, application_name="crash-child")

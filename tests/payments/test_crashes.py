@@ -17,7 +17,7 @@ from payments.pipeline import accept_operation, finish_operation
 from payments.states import OrderState
 from tests.channels.conftest import Simulator
 from tests.payments.conftest import World
-from tests.payments.crash_child import packed
+from tests.payments.crash_child import as_json, packed
 from tests.payments.test_channel_payments import until
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -40,17 +40,6 @@ async def child(crash_point: str, **task: Any) -> int:
     _, errors = await process.communicate(json.dumps(document).encode())
     assert process.returncode in (0, -signal.SIGKILL), errors.decode()
     return process.returncode
-
-
-def as_json(request: Any) -> dict[str, Any]:
-    return {
-        "type": request.type.value,
-        "caller": str(request.caller),
-        "key": request.idempotency_key,
-        "merchant_id": str(request.merchant_id),
-        "number": request.merchant_order_no,
-        "amount_minor": request.money.amount_minor,
-    }
 
 
 @pytest.mark.parametrize(("place", "booked"), [("before_phase_a", 0), ("accepted", 1)])
