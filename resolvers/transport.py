@@ -171,7 +171,7 @@ class GraphQLServer(GraphQL[RequestContext, None]):
         body = self.parse_json(await request.get_body())
         if not isinstance(body, dict):
             raise HTTPException(400, "The body must be a JSON object.")
-        scope = request.request.scope  # type: ignore[attr-defined]
+        scope = request._request.scope  # type: ignore[attr-defined]
         if isinstance(scope.get(QUERY), str):
             body["query"] = scope[QUERY]
         _check_members(body)
