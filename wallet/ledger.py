@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import orjson
 
-from core.errors import PurserError, error_of
+from core.errors import Busy, OutcomeUnknown, PurserError, error_of
 from core.grouping import Grouping
 from core.ids import derived_id
 from core.phase import in_phase, phase, statement
@@ -30,6 +30,8 @@ ROLL_UP_ENTRIES_MAX = 10_000
 BLOCK_ENTRIES_MAX = 1_000
 CHECKPOINT_ENTRIES_MIN = 1_000
 EXPIRIES_MAX = 200
+APART_MAX = 8
+"""How many calls run at once, each by itself, after the statement they shared was undone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,14 +146,42 @@ async def post(principal: Principal, entries: Sequence[Entry]) -> list[Posted]:
         return []
     if in_phase():
         return await _post(principal, entries)
-    return await _groups.join(_Call(principal, tuple(entries)))
+    call = _Call(principal, tuple(entries))
+    lost = False
+    try:
+        return await _groups.join(call)
+    except OutcomeUnknown:
+        lost = True
+    except _Undone:
+        pass
+    try:
+        # What a lost connection left unknown is answered by its id: STORED, or booked now.
+        return await _singles.join(call)
+    except Busy as error:
+        if lost:
+            raise OutcomeUnknown() from error
+        raise
 
 
 async def _post(principal: Principal, entries: Sequence[Entry]) -> list[Posted]:
-    rows = await statement(
-        "SELECT * FROM post_entries_as($1, $2, $3, $4)", str(principal), *entry_rows(entries)
-    )
+    return _posted(await statement(_POST, str(principal), *entry_rows(entries)))
+
+
+def _posted(rows: Sequence[Sequence[Any]]) -> list[Posted]:
     return [Posted(*row) for row in rows]
+
+
+_POST = "SELECT * FROM post_entries_as($1, $2, $3, $4)"
+# Who waits long for a lock would hold up the others; by itself it may. What is an argument is
+# evaluated first.
+_POST_TOGETHER = (
+    "SELECT * FROM post_entries_as($1 || left(set_config('lock_timeout', '250ms', true), 0),"
+    " $2, $3, $4)"
+)
+
+
+class _Undone(Exception):
+    """The statement of several calls failed for one of them; each goes on by itself."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -161,27 +191,29 @@ class _Call:
 
 
 async def _post_together(calls: list[_Call]) -> list[list[Posted] | Exception]:
-    """The calls of one principal are one statement. One that fails is repeated call by call."""
+    """The calls of one principal are one statement."""
     results: dict[_Call, list[Posted] | Exception] = {}
     for principal in dict.fromkeys(call.principal for call in calls):
         same = [call for call in calls if call.principal == principal]
-        results |= zip(same, await _posted(principal, same), strict=True)
+        results |= zip(same, await _post_calls(principal, same), strict=True)
     return [results[call] for call in calls]
 
 
-async def _posted(principal: Principal, calls: list[_Call]) -> list[list[Posted] | Exception]:
+async def _post_calls(principal: Principal, calls: list[_Call]) -> list[list[Posted] | Exception]:
     entries = [entry for call in calls for entry in call.entries]
+    sql = _POST_TOGETHER if len(calls) > 1 else _POST
     try:
-        found = iter(await _post(principal, entries))
+        found = iter(_posted(await statement(sql, str(principal), *entry_rows(entries))))
     except Exception as error:  # noqa: BLE001  Told to the call that caused it.
-        if len(calls) > 1:
-            # What a lost connection left unknown is answered by its id: STORED, or booked now.
-            return [(await _posted(principal, [call]))[0] for call in calls]
-        return [error]
+        known = len(calls) > 1 and not isinstance(error, OutcomeUnknown)
+        return [_Undone() if known else error for _ in calls]
     return [[next(found) for _ in call.entries] for call in calls]
 
 
 _groups: Grouping[_Call, list[Posted]] = Grouping(_post_together, groups_max=2)
+_singles: Grouping[_Call, list[Posted]] = Grouping(
+    _post_together, members_max=1, groups_max=APART_MAX
+)
 
 
 async def settle_pending(
