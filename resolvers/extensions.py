@@ -52,7 +52,7 @@ class LimitedValidation(ValidationCache):
             context.caller is not None or configuration.current().environment == "development"
         )
         assert execution.graphql_document is not None
-        errors = _limit_errors(execution.graphql_document, self.sensitive, may_introspect)
+        errors = limits_of(execution.graphql_document, self.sensitive, may_introspect)
         if errors:
             execution.pre_execution_errors = list(errors)
             yield
@@ -90,9 +90,10 @@ class Costs(SchemaExtension):
 
 
 @lru_cache(maxsize=128)
-def _limit_errors(
+def limits_of(
     document: DocumentNode, sensitive: frozenset[str], may_introspect: bool
 ) -> tuple[GraphQLError, ...]:
+    """Why a document is refused before it is validated; see `schema/limits.py`."""
     return tuple(limit_errors(document, sensitive, may_introspect=may_introspect))
 
 

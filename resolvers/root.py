@@ -5,6 +5,7 @@ A root field that names no permission stops the start here.
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import strawberry
@@ -27,6 +28,7 @@ from resolvers import customers, hooks, live, merchants, operators, paying, read
 from resolvers.extensions import CarefulParserCache, Costs, FreshContext, LimitedValidation
 from resolvers.faults import coded
 from resolvers.guard import PUBLIC
+from resolvers.plans import Plans
 from schema import errors, orders, parties, webhooks
 from schema.limits import TOKENS_MAX
 from schema.scalars import SCALARS
@@ -107,6 +109,11 @@ class PurserSchema(strawberry.Schema):
     ) -> None:
         """Called with each list of errors before it leaves; what is coded already stays."""
         errors[:] = [coded(error) for error in errors]
+
+    @cached_property
+    def plans(self) -> Plans:
+        """Its known documents, compiled."""
+        return Plans(self, Validation.sensitive)
 
     def _collect_graphql_directives(self, schema_directive_types: Any) -> Any:
         return (*super()._collect_graphql_directives(schema_directive_types), IDEMPOTENT)
