@@ -214,14 +214,18 @@ BEGIN
     WITH bounds AS (
         SELECT c.account_id,
                array_agg(pg_snapshot_xmax(c.snapshot) ORDER BY pg_snapshot_xmax(c.snapshot), c.number) AS ends,
-               array_agg(c.number ORDER BY pg_snapshot_xmax(c.snapshot), c.number) AS numbers
+               array_agg(c.number ORDER BY pg_snapshot_xmax(c.snapshot), c.number) AS numbers,
+               array_agg(c.recorded_max_at ORDER BY pg_snapshot_xmax(c.snapshot), c.number) AS maxima
         FROM account_checkpoint c GROUP BY c.account_id
     ), placed AS MATERIALIZED (
         -- A binary search finds the first that may have seen it; the long arrays stay behind here.
-        SELECT b.account_id, e.*, b.numbers[width_bucket(e.transaction_id, b.ends) + 1] AS number
+        SELECT b.account_id, e.*, b.numbers[place + 1] AS number,
+               coalesce(e.recorded_at < b.maxima[place], false) AS late
         FROM bounds b CROSS JOIN LATERAL account_events(b.account_id, 0, 9223372036854775807) AS e
+        CROSS JOIN LATERAL (SELECT width_bucket(e.transaction_id, b.ends)) AS before (place)
     ), seen AS MATERIALIZED (
-        SELECT p.account_id, p.sequence, p.recorded_at, p.debit_minor, p.credit_minor, p.held_minor, CASE
+        SELECT p.account_id, p.sequence, p.recorded_at, p.debit_minor, p.credit_minor, p.held_minor,
+               p.late OR NOT pg_visible_in_snapshot(p.transaction_id, c.snapshot) AS late, CASE
                    WHEN pg_visible_in_snapshot(p.transaction_id, c.snapshot) THEN p.number
                    -- It was in progress then.
                    ELSE (SELECT later.number FROM account_checkpoint later
@@ -253,11 +257,10 @@ BEGIN
     -- Recorded before the last event of an older checkpoint, and above what that one says.
     (SELECT 'CHECKPOINT_PASSED_OVER', format('%s %s', older.account_id, older.number),
             format('ceiling %s, event at %s', older.ceiling_sequence, s.sequence)
-     FROM account_checkpoint previous
-     JOIN seen s ON s.account_id = previous.account_id AND s.number = previous.number + 1
-         AND s.recorded_at < previous.recorded_max_at
-     JOIN account_checkpoint older ON older.account_id = s.account_id AND older.number < s.number
-         AND older.recorded_max_at > s.recorded_at AND older.ceiling_sequence < s.sequence
+     FROM seen s JOIN account_checkpoint older ON older.account_id = s.account_id
+         AND older.number < s.number AND older.recorded_max_at > s.recorded_at
+         AND older.ceiling_sequence < s.sequence
+     WHERE s.late
      LIMIT findings_max);
 END
 $$;
