@@ -103,6 +103,9 @@ class Settings(Place):
     sms_url: HttpUrl = Field(description="URL that takes text messages and e-mails.")
     sms_key_file: Path = Field(description="File with the key shared with that provider.")
     risk_model_directory: Path = Field(description="Folder of the trained risk models.")
+    documents_directory: Path | None = Field(
+        None, description="Folder of trusted documents: `*.graphql`, and manifests `*.json`."
+    )
     small_amount_limit_minor: int = Field(
         200_00, ge=0, description="Largest payment without a password, in minor units."
     )
@@ -161,6 +164,7 @@ class Settings(Place):
             sms_url=self.sms_url,
             sms_key=shared_key(self.sms_key_file, "SMS_KEY_FILE"),
             risk_model_directory=self.risk_model_directory,
+            documents_directory=self.documents_directory,
             small_amount_limit_minor=self.small_amount_limit_minor,
             small_amount_daily_limit_minor=self.small_amount_daily_limit_minor,
             callback_confirm_over_minor=self.callback_confirm_over_minor,

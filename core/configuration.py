@@ -33,6 +33,7 @@ class Configuration:
     sms_url: str
     sms_key: bytes = field(repr=False)
     risk_model_directory: Path
+    documents_directory: Path | None = None
     small_amount_limit_minor: int = 200_00
     small_amount_daily_limit_minor: int = 1_000_00
     callback_confirm_over_minor: int = 1_000_000_00
