@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
 import time
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
@@ -431,3 +432,29 @@ async def test_the_context_of_a_group_is_not_inherited_by_the_next_one(held: Bat
     held.let_go("b")
     await asyncio.gather(*calls)
     assert seen == ["none", "none"]
+
+
+async def test_what_is_put_runs_with_the_others_and_its_error_is_nobodys(
+    batches: Batches, caplog: pytest.LogCaptureFixture
+) -> None:
+    group = Grouping(batches.run)
+    group.put("bad luck")
+    group.put("good")
+    assert await group.join("mine") == "MINE"
+    assert batches.begun == [["bad luck", "good", "mine"]]
+    gc.collect()
+    assert caplog.records == []
+
+
+async def test_what_is_put_before_a_full_queue_is_dropped(held: Batches) -> None:
+    group = Grouping(held.run, waiting_max=1)
+    calls = joined(group, "first")
+    await turns()
+    calls += joined(group, "waiting")
+    await turns()
+    group.put("too many")
+    held.let_go("first")
+    await turns()
+    held.let_go("waiting")
+    await asyncio.gather(*calls)
+    assert held.begun == [["first"], ["waiting"]]
