@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -29,7 +30,8 @@ from core.errors import (
 )
 from identity import tokens
 from payments.callbacks import apply_callback
-from resolvers import guard, throttle
+from resolvers import documents, guard, throttle
+from resolvers.lean import LeanGraphQL
 from resolvers.root import make_schema
 from resolvers.transport import GraphQLServer
 from risk_model import champion
@@ -51,19 +53,23 @@ REFUSED_STATUS = {
 def make_application(*, connects: bool = True) -> Starlette:
     """The application; without `connects` somebody else has opened its connections."""
     probe = Probe()
-    graphql = GraphQLServer(make_schema())
+    schema = make_schema()
+    graphql = GraphQLServer(schema)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         async with process.connected("api") as read:
             throttle.connect(read.redis_url)
+            documents.connect(read.redis_url)
             champion.current()
             await tokens.ensure_signing_key()
+            process.settle()
             try:
                 yield
             finally:
                 await guard.finish_running()
                 await throttle.close()
+                await documents.close()
                 await probe.close()
 
     made = Starlette(
@@ -82,7 +88,7 @@ def make_application(*, connects: bool = True) -> Starlette:
             Route("/explorer", explorer.page),
             Route("/explorer/{name}", explorer.asset),
         ],
-        middleware=[Middleware(Edge)],
+        middleware=[Middleware(Edge, graphql=partial(LeanGraphQL, schema))],
         lifespan=lifespan if connects else None,
     )
     made.state.probe = probe

@@ -33,9 +33,7 @@ HEADERS_AND_POLICY = (*HEADERS, (POLICY, NOTHING_ALLOWED))
 class Edge:
     """Stands around the whole application."""
 
-    def __init__(
-        self, app: ASGIApp, graphql: Callable[[ASGIApp], ASGIApp] | None = None
-    ) -> None:
+    def __init__(self, app: ASGIApp, graphql: Callable[[ASGIApp], ASGIApp] | None = None) -> None:
         self.app = app
         self._graphql = graphql(app) if graphql else app
 

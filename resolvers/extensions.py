@@ -14,7 +14,6 @@ from core import configuration
 from core.errors import ServerBusy
 from resolvers import throttle
 from resolvers.context import RequestContext
-from resolvers.throttle import ANONYMOUS, SIGNED_IN
 from schema.cost import COST_MAX, actual_cost, requested_cost
 from schema.limits import TOO_COSTLY, limit_errors
 
@@ -76,7 +75,7 @@ class Costs(SchemaExtension):
                 f"This would cost {requested} points; at most {COST_MAX} are allowed.",
                 extensions={"code": TOO_COSTLY, "requested": requested, "maximum": COST_MAX},
             )
-        bucket = ANONYMOUS if context.caller is None else SIGNED_IN
+        bucket = throttle.bucket_of(context.caller)
         available = await throttle.take(context.client, bucket, requested)
         if available is None and context.caller is None and operation.operation.value == "mutation":
             raise ServerBusy()

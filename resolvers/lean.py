@@ -19,15 +19,15 @@ from core.errors import PurserError, Throttled
 from core.trace import span
 from resolvers import documents, throttle
 from resolvers.callers import context_of_parts
+from resolvers.compiled.plan import Plan
 from resolvers.context import DEADLINE_MS, RequestContext
-from resolvers.plans import Plan, plan_for
-from resolvers.throttle import ANONYMOUS, SIGNED_IN
 from resolvers.transport import (
     CONTEXT,
     GRACE_SECONDS,
     GRAPHQL_JSON,
     JSON,
     QUERY,
+    document_refusal,
     refusal,
     too_late,
 )
@@ -55,6 +55,11 @@ class LeanGraphQL:
         if raw is not None and (body := _usual_body(raw)) is not None:
             try:
                 answer = await self._answer(scope, headers, raw, body)
+            except documents.DocumentRefused as error:
+                await document_refusal(error, _kind_of(headers.get(b"accept", b"")).decode())(
+                    scope, receive, send
+                )
+                return
             except PurserError as error:
                 await refusal(error)(scope, receive, send)
                 return
@@ -75,14 +80,14 @@ class LeanGraphQL:
             query = scope[QUERY] = await documents.text_of(
                 body, known_client=context.caller is not None
             )
-            plan = plan_for(self._schema, query, body.get("operationName"))
+            plan = self._schema.plans.find(query, body.get("operationName"))
         if plan is None:
             return None
         variables = body.get("variables") or {}
         requested = plan.requested_cost(variables)
         if requested > COST_MAX:
             return None
-        bucket = SIGNED_IN if context.caller is not None else ANONYMOUS
+        bucket = throttle.bucket_of(context.caller)
         try:
             with span("throttle"):
                 available = await throttle.take(context.client, bucket, requested)
@@ -93,7 +98,7 @@ class LeanGraphQL:
         try:
             async with asyncio.timeout(DEADLINE_MS / 1_000 + GRACE_SECONDS):
                 with span("execute"):
-                    answer = await plan.run(variables, context)
+                    answer = await plan.run(variables, context, body.get("extensions"))
         except TimeoutError:
             answer = too_late(plan.is_mutation)
         if answer is None:
@@ -111,7 +116,7 @@ def _cost(
     requested: int,
     available: int | None,
 ) -> dict[str, Any]:
-    bucket = SIGNED_IN if context.caller is not None else ANONYMOUS
+    bucket = throttle.bucket_of(context.caller)
     data = answer.get("data")
     actual = requested if data is None else min(requested, plan.actual_cost(data))
     return throttle.settled(context.client, bucket, requested, actual, available)
@@ -168,12 +173,13 @@ def _usual_body(raw: bytes) -> dict[str, Any] | None:
         return None
     if body.__class__ is not dict:
         return None
-    usual = (
-        isinstance(body.get("variables") or {}, dict)
-        and isinstance(body.get("extensions") or {}, dict)
-        and isinstance(body.get("operationName") or "", str)
-    )
-    return body if usual else None
+    for name, kind in _MEMBERS:
+        if body.get(name) is not None and not isinstance(body[name], kind):
+            return None
+    return body
+
+
+_MEMBERS = (("variables", dict), ("extensions", dict), ("operationName", str))
 
 
 async def _context(scope: Scope, headers: Headers, raw: bytes) -> RequestContext:

@@ -15,6 +15,7 @@ from redis.exceptions import RedisError
 
 from core.errors import ServerBusy, Throttled
 from core.grouping import Grouping
+from identity.caller import Caller
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +59,11 @@ SIGNED_IN = Bucket(maximum=20_000, restore_rate=1_000)
 ANONYMOUS = Bucket(maximum=2_000, restore_rate=100)
 
 _redis: Redis | None = None
+
+
+def bucket_of(caller: Caller | None) -> Bucket:
+    """Who proved who they are may do more."""
+    return ANONYMOUS if caller is None else SIGNED_IN
 
 
 def connect(redis_url: str) -> None:

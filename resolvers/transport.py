@@ -36,6 +36,7 @@ from strawberry.types.graphql import OperationType
 from core.errors import Busy, OutcomeUnknown, PurserError, ServerBusy
 from resolvers.callers import context_of_request, context_of_socket, sign_in
 from resolvers.context import DEADLINE_MS, RequestContext
+from resolvers.documents import PERSISTED_QUERY_NOT_FOUND, DocumentRefused, text_of
 from resolvers.faults import BAD_USER_INPUT, extensions_of, status_of
 
 log = logging.getLogger(__name__)
@@ -141,6 +142,9 @@ class GraphQLServer(GraphQL[RequestContext, None]):
             return await super().run(request, *arguments, **named)
         try:
             return await super().run(request, *arguments, **named)
+        except DocumentRefused as error:
+            newer = _prefers_graphql_json(request.headers.get("accept", ""))
+            return document_refusal(error, f"{GRAPHQL_JSON}; charset=utf-8" if newer else JSON)
         except PurserError as error:
             return refusal(error)
         except HTTPException as error:
@@ -152,8 +156,10 @@ class GraphQLServer(GraphQL[RequestContext, None]):
         if isinstance(request, WebSocket):
             return await context_of_socket(request)
         # A signature's nonce is good once: who was verified on the short way stays verified.
-        known: RequestContext | None = request.scope.get(CONTEXT)
-        return known or await context_of_request(request)
+        if CONTEXT not in request.scope:
+            request.scope[CONTEXT] = await context_of_request(request)
+        context: RequestContext = request.scope[CONTEXT]
+        return context
 
     async def on_ws_connect(self, context: RequestContext) -> dict[str, object] | None:
         """Only who signed in may listen."""
@@ -172,8 +178,11 @@ class GraphQLServer(GraphQL[RequestContext, None]):
         if not isinstance(body, dict):
             raise HTTPException(400, "The body must be a JSON object.")
         scope = request._request.scope  # type: ignore[attr-defined]
-        if isinstance(scope.get(QUERY), str):
+        if QUERY in scope:
             body["query"] = scope[QUERY]
+        elif _names_document(body):
+            context: RequestContext = scope[CONTEXT]
+            body["query"] = await text_of(body, known_client=context.caller is not None)
         _check_members(body)
         transport = self._get_stream_transport_from_headers(request.headers)
         return GraphQLRequestData(
@@ -239,6 +248,11 @@ class GraphQLServer(GraphQL[RequestContext, None]):
         return orjson.dumps(data)
 
 
+def _names_document(body: dict[str, Any]) -> bool:
+    extensions = body.get("extensions")
+    return "documentId" in body or (isinstance(extensions, dict) and "persistedQuery" in extensions)
+
+
 def _check_members(body: dict[str, Any]) -> None:
     if not isinstance(body.get("query"), str) or not body["query"]:
         raise HTTPException(400, "`query` must be a text.")
@@ -287,6 +301,17 @@ def _error_of(formatted: dict[str, Any]) -> GraphQLError:
 def refusal(error: PurserError) -> Response:
     """The answer to a request that is refused before GraphQL sees it."""
     return _refusal(status_of(error), error.message, extensions_of(error))
+
+
+def document_refusal(error: DocumentRefused, kind: str) -> Response:
+    """The answer to a request whose document is not known, as clients of persisted queries expect:
+    200 in the older type, 400 in the newer one.
+    """
+    if error.code != PERSISTED_QUERY_NOT_FOUND:
+        return _refusal(400, error.message, {"code": error.code})
+    response = _refusal(200 if kind == JSON else 400, error.message, {"code": error.code})
+    response.headers["content-type"] = kind
+    return response
 
 
 def _refusal(status: int, message: str, extensions: dict[str, Any]) -> Response:

@@ -121,8 +121,9 @@ CONTROLS = ("11 roots", "100 aliases", "two logins", "a page of pages")
 async def test_the_control_without_our_limits_lets_them_through(
     api: Api, person: Person, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("resolvers.extensions._limit_errors", lambda *_: ())
+    monkeypatch.setattr("resolvers.extensions.limits_of", lambda *_: ())
     monkeypatch.setattr("resolvers.extensions.COST_MAX", 10**9)
+    monkeypatch.setattr("resolvers.lean.COST_MAX", 10**9)
     for name in CONTROLS:
         answer = await api.ask(DOCUMENTS[name] + " # control", token=person.token)
         codes = {error["extensions"]["code"] for error in answer.get("errors", [])}
