@@ -303,3 +303,25 @@ async def test_api_processes_killed_in_the_middle_of_pay_lose_no_acknowledged_pa
     await asyncio.gather(*callers)
     assert load.unknown, "requests were on their way"
     await prove(world, load)
+
+
+async def test_without_synchronous_commits_the_same_kill_loses_what_was_acknowledged(
+    server: faults.Server, world: World, load: Load, apis: list[ApiProcess]
+) -> None:
+    """The control run: were commits not on disk when they are acknowledged, it would be noticed."""
+    for sql in (
+        f"ALTER DATABASE {faults.NAME} SET synchronous_commit = off",
+        "ALTER SYSTEM SET wal_writer_delay = '10s'",
+        "SELECT pg_reload_conf()",
+    ):
+        await world.database.fetch(sql)
+    for each in apis:
+        each.kill()
+    await asyncio.gather(*(each.start() for each in apis))
+    callers = [asyncio.create_task(load.call(number)) for number in range(CONNECTIONS)]
+    await load.until(ACKNOWLEDGED_BETWEEN_KILLS)
+    server.kill()
+    load.ended = True
+    await asyncio.gather(*callers)
+    await server.start()
+    assert load.acknowledged.keys() - (await booked(world)).keys()
