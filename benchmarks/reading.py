@@ -39,7 +39,7 @@ Maker = Callable[[Shop, random.Random], Question]
 def main() -> int:
     parser = argparse.ArgumentParser(prog="benchmarks.reading", description=__doc__)
     parser.add_argument("--seconds", type=float, default=0.7, help="length of a slice")
-    parser.add_argument("--rounds", type=int, default=9, help="how often the slices alternate")
+    parser.add_argument("--rounds", type=int, default=8, help="how often the slices alternate")
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
     if not data.made():
