@@ -61,6 +61,8 @@ def make_application(*, connects: bool = True) -> Starlette:
         async with process.connected("api") as read:
             throttle.connect(read.redis_url)
             documents.connect(read.redis_url)
+            documents.load(read.documents_directory)
+            schema.plans.trust(documents.trusted_texts())
             champion.current()
             await tokens.ensure_signing_key()
             process.settle()

@@ -16,7 +16,13 @@ def run() -> None:
     """Serve the API until SIGTERM; requests in flight are answered first."""
     import uvicorn
 
+    from resolvers import documents
+
     read = process.prepare()
+    try:
+        documents.load(read.documents_directory)
+    except documents.DocumentsInvalid as error:
+        raise settings.SettingsInvalid(str(error)) from None
     config = uvicorn.Config(
         "app.asgi:application",
         host=read.host,

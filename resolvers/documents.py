@@ -84,6 +84,11 @@ def load(directory: Path | None) -> None:
     _trusted.update(found)
 
 
+def trusted_texts() -> tuple[str, ...]:
+    """Every trusted document."""
+    return tuple(_trusted.values())
+
+
 def connect(redis_url: str) -> None:
     """Prepare the client of this process; without it no automatic persisted query is known."""
     global _redis
