@@ -69,10 +69,8 @@ class DocumentsInvalid(Exception):
     """A file of trusted documents cannot be used; the text is the one line to show."""
 
 
-def load(directory: Path | None) -> frozenset[str]:
+def load(directory: Path | None) -> None:
     """Read the trusted documents: Purser's own, and those of the folder, if one is named.
-
-    The texts, for whoever prepares something for each of them.
 
     `*.graphql` files hold one document each, `*.json` manifests an object from digest to text, as
     @graphql-codegen's client preset and relay-compiler write them. Raises `DocumentsInvalid`.
@@ -84,7 +82,6 @@ def load(directory: Path | None) -> frozenset[str]:
         found.update(_read(directory))
     _trusted.clear()
     _trusted.update(found)
-    return frozenset(found.values())
 
 
 def trusted_texts() -> tuple[str, ...]:
