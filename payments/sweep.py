@@ -95,8 +95,7 @@ async def drop_old_keys(limit: int = 1_000) -> int:
         rows = await statement(
             """DELETE FROM idempotency WHERE idempotency_id IN (
                 SELECT idempotency_id FROM idempotency
-                WHERE created_at < purser_now() - $2 * interval '1 day'
-                ORDER BY created_at LIMIT $1)
+                WHERE created_at < (SELECT purser_now()) - $2 * interval '1 day' LIMIT $1)
             RETURNING idempotency_id""",
             limit,
             KEYS_KEPT_DAYS,

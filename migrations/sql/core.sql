@@ -50,7 +50,6 @@ ALTER TABLE outbox
     ALTER COLUMN claims_count SET DEFAULT 0,
     ALTER COLUMN created_at SET DEFAULT purser_now();
 CREATE INDEX outbox_due ON outbox (due_at) WHERE done_at IS NULL AND due_at IS NOT NULL;
-CREATE INDEX outbox_resource ON outbox (resource_id, resource_version);
 CREATE INDEX outbox_merchant ON outbox (merchant_id, sequence) WHERE merchant_id IS NOT NULL;
 ALTER TABLE outbox ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 CREATE POLICY tenant ON outbox TO purser_app

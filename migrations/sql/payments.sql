@@ -76,7 +76,8 @@ CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON channel_event
 
 ALTER TABLE idempotency
     ALTER COLUMN created_at SET DEFAULT purser_now();
-CREATE INDEX idempotency_age ON idempotency (created_at);
+-- Keys come in the order of their time, and only the sweep asks for it.
+CREATE INDEX idempotency_age ON idempotency USING brin (created_at) WITH (pages_per_range = 32);
 
 ALTER TABLE challenge
     ADD CONSTRAINT challenge_of_order FOREIGN KEY (order_id) REFERENCES payment_order,
