@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from types import GeneratorType
 from uuid import UUID
 
+from core import clock
 from core.errors import (
     Busy,
     Forbidden,
@@ -46,6 +47,8 @@ from risk_model import assessment as risk
 
 log = logging.getLogger(__name__)
 ROUNDS_MAX = 3
+DEADLINE_MS = 3_500.0
+"""After this no further round begins: what nothing was kept of is told so while somebody waits."""
 APART_MAX = 8
 """How many run at once, each as a group of its own, after their group was undone."""
 
@@ -95,6 +98,7 @@ async def decide_and_commit(
     away.
     """
     wish = _Wish(selector, plan, input_hash)
+    deadline_ms = clock.monotonic_ms() + DEADLINE_MS
     lost, groups = False, _groups
     rounds_left = ROUNDS_MAX
     while rounds_left:
@@ -117,8 +121,12 @@ async def decide_and_commit(
             rounds_left = ROUNDS_MAX
         elif turn.apart:
             groups, rounds_left = _singles, ROUNDS_MAX
+        if clock.monotonic_ms() > deadline_ms:
+            break
     if lost:
         raise OutcomeUnknown()
+    if clock.monotonic_ms() > deadline_ms:
+        raise ServerBusy()
     return await _alone(wish)
 
 

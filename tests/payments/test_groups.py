@@ -540,6 +540,32 @@ async def test_a_payer_who_is_overtaken_three_times_pays_alone_on_a_locked_profi
     assert await world.wallet() == 8_999
 
 
+async def test_past_its_deadline_a_stale_member_is_told_that_nothing_happened(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.fund(10_000)
+    real, rounds_seen = rounds.commit, []
+
+    async def commit_overtaken(members: list[Member]) -> list[Outcome]:
+        rounds_seen.append(len(members))
+        await world.database.fetch(
+            "INSERT INTO risk_profile (key, customer_id, version, state)"
+            " VALUES ($1, $2, 1, '{}') ON CONFLICT (key) DO UPDATE"
+            " SET version = risk_profile.version + 1",
+            f"customer:{world.payer_id}",
+            world.payer_id,
+        )
+        return await real(members)
+
+    monkeypatch.setattr(rounds, "commit", commit_overtaken)
+    monkeypatch.setattr(rounds, "DEADLINE_MS", 0.0)
+    with pytest.raises(ServerBusy):
+        await world.pay(1_000)
+    assert rounds_seen == [1]
+    assert await world.wallet() == 10_000
+    assert await world.database.fetch("SELECT FROM idempotency") == []
+
+
 # Holds in members of a group.
 
 
