@@ -21,6 +21,7 @@ from identity.caller import OPERATOR_SCOPE, Caller
 from identity.signing_client import SigningKey, sign_request
 from payments.pipeline import finish_operation
 from resolvers import guard, throttle
+from resolvers.plans import Plans
 from schema.node import node_id
 from wallet import ledger
 from wallet.chart import AccountKind, account, clearing
@@ -100,8 +101,17 @@ class Shop:
         return sign_request("POST", f"{configuration.current().public_url}/graphql", body, **values)
 
 
+@pytest.fixture(params=["compiled", "ordinary"])
+def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Each test of the API runs twice: by the plans of its documents, and as if none had one."""
+    chosen: str = request.param
+    if chosen == "ordinary":
+        monkeypatch.setattr(Plans, "find", lambda *_: None)
+    return chosen
+
+
 @pytest.fixture
-async def api(database: Any, valkey: str) -> AsyncIterator[Api]:
+async def api(engine: str, database: Any, valkey: str) -> AsyncIterator[Api]:
     """The application on this test's database and Valkey."""
     hub.connect(valkey)
     throttle.connect(valkey)

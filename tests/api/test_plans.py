@@ -57,6 +57,12 @@ PAY = """mutation Pay($input: PayInput!) { pay(input: $input) {
 
 
 @pytest.fixture
+def engine() -> str:
+    """Both, beside each other, in each test here."""
+    return "both"
+
+
+@pytest.fixture
 async def callers(
     api: Api, person: Person, shop: Shop, operator: Caller
 ) -> dict[str, Caller | None]:
