@@ -42,12 +42,13 @@ def main() -> int:
 
 
 async def _api(stack: Stack, figures: Figures, ends_at: float) -> None:
+    given = api.arguments().parse_args([])
+
     async def more(generator: Generator) -> None:
         await stages.measure(stack, figures, generator, seconds=2.0)
-        left = ends_at - time.monotonic() - PROOF_SECONDS
-        await memory.measure(stack, figures, generator, max(left, 10.0))
+        await memory.measure(stack, figures, given, generator, ends_at - PROOF_SECONDS)
 
-    await api.measure(stack, figures, api.arguments().parse_args([]), more)
+    await api.measure(stack, figures, given, more)
 
 
 def _reading(figures: Figures) -> None:

@@ -78,6 +78,13 @@ class Generator:
             answer["succeeded"], answer["seconds"], answer["latencies_us"], answer["failed"]
         )
 
+    def add(self, other: Generator) -> None:
+        """Count what another one has sent as well."""
+        self.acknowledged += other.acknowledged
+        self.sent += other.sent
+        for text, count in other.failures.items():
+            self.failures[text] = self.failures.get(text, 0) + count
+
     @property
     def process_id(self) -> int:
         return self._process.pid

@@ -28,7 +28,7 @@ AT_ONCE = 2
 
 CUSTOMERS = """
 INSERT INTO customer (customer_id, phone, display_name, status, created_at)
-SELECT id, '+8613' || to_char(place, 'FM000000000'), 'Li Xiaoming', 'ACTIVE',
+SELECT id, '+8613' || to_char($2::integer + place, 'FM000000000'), 'Li Xiaoming', 'ACTIVE',
        now() - interval '1 year'
 FROM unnest($1::uuid[]) WITH ORDINALITY AS made (id, place)
 """
@@ -55,8 +55,13 @@ class Parties:
     merchant_ids: list[uuid.UUID]
 
 
-async def make_parties(owner_url: str, customers: int, merchants: int, seed: int) -> Parties:
-    """Customers who are signed in and have money, and merchants with a fee of 0.6 %."""
+async def make_parties(
+    owner_url: str, customers: int, merchants: int, seed: int, phones_after: int = 0
+) -> Parties:
+    """Customers who are signed in and have money, and merchants with a fee of 0.6 %.
+
+    Those of another call on the same database need another `seed` and other phone numbers.
+    """
     chance = random.Random(seed)
     customer_ids = _ids(chance, customers)
     login_ids = _ids(chance, customers)
@@ -64,7 +69,7 @@ async def make_parties(owner_url: str, customers: int, merchants: int, seed: int
     connection = await asyncpg.connect(owner_url)
     try:
         await connection.execute("SELECT set_config('purser.principal', 'system', false)")
-        await connection.execute(CUSTOMERS, customer_ids)
+        await connection.execute(CUSTOMERS, customer_ids, phones_after)
         await connection.execute(LOGINS, login_ids, customer_ids, [CUSTOMER_SCOPE])
         await connection.execute(MERCHANTS, merchant_ids, CURRENCY)
     finally:
