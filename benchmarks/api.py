@@ -48,7 +48,7 @@ def arguments(name: str = "benchmarks.api") -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=name, description=__doc__)
     parser.add_argument("--seconds", type=float, default=2.5, help="length of a slice")
     parser.add_argument("--rounds", type=int, default=3, help="how often the slices alternate")
-    parser.add_argument("--customers", type=int, default=5_000)
+    parser.add_argument("--customers", type=int, default=15_000)
     parser.add_argument("--merchants", type=int, default=1_000)
     parser.add_argument(
         "--form",

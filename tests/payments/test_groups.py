@@ -25,8 +25,8 @@ from core.errors import (
     OutcomeUnknown,
     ServerBusy,
 )
-from core.phase import in_phase, statement
-from core.principal import Principal
+from core.phase import in_phase, phase, statement
+from core.principal import SYSTEM, Principal
 from payments import pipeline, rounds, update
 from payments.group import Effects, Ending, Member, Outcome, Selector, commit, read
 from payments.idempotency import idempotency
@@ -685,3 +685,35 @@ async def test_a_hold_of_another_payer_is_not_taken_by_a_member_of_a_group(world
         ]
     assert await theirs.states(theirs.holds) == [("PENDING", 0)]
     assert await statement("SELECT 1") != []
+
+
+async def test_a_number_is_looked_up_by_number_however_many_orders_its_merchant_has(
+    world: World,
+) -> None:
+    """The plan of `read_group` is made on empty tables and kept: it must be right later too."""
+    await world.fund(1_000)
+    selectors = [
+        Selector(principal=world.payer, merchant_id=world.shop_id, merchant_order_no=f"new {n}")
+        for n in range(64)
+    ]
+    async with phase(SYSTEM):
+        for _ in range(7):
+            await read(selectors)
+        paid = await world.pay(10)
+        await world.database.fetch(
+            """INSERT INTO payment_order
+            SELECT (jsonb_populate_record(o, jsonb_build_object(
+                'order_id', gen_random_uuid(), 'merchant_order_no', 'N' || n))).*
+            FROM payment_order o, generate_series(1, 2000) AS n WHERE o.order_id = $1""",
+            paid.order.order_id,  # type: ignore[union-attr]
+        )
+        before = await _orders_fetched()
+        await read(selectors)
+        assert await _orders_fetched() - before <= 1
+
+
+async def _orders_fetched() -> int:
+    rows = await statement(
+        "SELECT idx_tup_fetch FROM pg_stat_xact_user_tables WHERE relname = 'payment_order'"
+    )
+    return int(rows[0][0])
